@@ -1,0 +1,1 @@
+"""The only place, beside the servicers, where generated messages are made and read."""
