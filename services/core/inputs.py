@@ -1,0 +1,109 @@
+"""What may happen to an execution from outside. Late, doubled and foreign inputs are ordinary and change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.core.errors import NodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """An accepted execution meets its owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """A runner says that it runs the attempt since `started_at`."""
+
+    node: int
+    attempt: int
+    runner_id: str
+    started_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSucceeded:
+    """A runner says that the attempt has its output (JSON bytes)."""
+
+    node: int
+    attempt: int
+    output: bytes
+    runner_id: str
+    started_at: int
+    ended_at: int
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A runner says that the attempt failed."""
+
+    node: int
+    attempt: int
+    error: NodeError
+    runner_id: str
+    started_at: int
+    ended_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReturned:
+    """A draining runner gives the attempt back unrun."""
+
+    node: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLost:
+    """The lease on the attempt has ended: its runner is dead or cut off."""
+
+    node: int
+    attempt: int
+    runner_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRefused:
+    """The attempt's task can never be sent (it is too large, say)."""
+
+    node: int
+    attempt: int
+    error: NodeError
+
+
+@dataclass(frozen=True, slots=True)
+class TimersDue:
+    """Time has passed: whatever is due now happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A client asks for the end; `force` ends it without grace."""
+
+    reason: str
+    requested_by: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """The shell must end the execution: its data was refused by the database, say."""
+
+    error: NodeError
+
+
+Input = (
+    Begin
+    | TaskStarted
+    | TaskSucceeded
+    | TaskFailed
+    | TaskReturned
+    | TaskLost
+    | TaskRefused
+    | TimersDue
+    | Cancel
+    | Abort
+)

@@ -1,0 +1,106 @@
+"""What runners say of an attempt. Whatever is not about the current attempt of an open node is stale."""
+
+from __future__ import annotations
+
+from services.core.errors import CANCELLED, POISON, RESOURCE, NodeError
+from services.core.events import AttemptLost, AttemptReturned, NodeCancelled, NodeStarted, NodeSucceeded
+from services.core.inputs import TaskFailed, TaskLost, TaskRefused, TaskReturned, TaskStarted, TaskSucceeded
+from services.core.machine.deciding import Deciding
+from services.core.machine.failures import fail_node
+from services.core.machine.limits import LOSSES_MAX, OUTPUT_BYTES_MAX
+from services.core.machine.ready import schedule
+from services.core.machine.successes import choose_edges
+from services.core.states import ACTIVE, NodeStatus
+
+
+def is_current(deciding: Deciding, node: int, attempt: int) -> bool:
+    """Whether the attempt is the one that is scheduled or running."""
+    nodes = deciding.state.nodes
+    return node < len(nodes) and nodes[node].attempt == attempt and nodes[node].status in ACTIVE
+
+
+def started(deciding: Deciding, happened: TaskStarted) -> None:
+    """A runner runs the attempt."""
+    if not is_current(deciding, happened.node, happened.attempt):
+        deciding.stale()
+    elif deciding.state.nodes[happened.node].status is NodeStatus.SCHEDULED:
+        deciding.emit(NodeStarted(happened.node, happened.attempt, happened.runner_id, happened.started_at))
+
+
+def succeeded(deciding: Deciding, happened: TaskSucceeded) -> None:
+    """The attempt has its output."""
+    index = happened.node
+    if not is_current(deciding, index, happened.attempt):
+        deciding.stale()
+        return
+    if len(happened.output) > OUTPUT_BYTES_MAX:
+        message = f"the output has {len(happened.output)} bytes, more than {OUTPUT_BYTES_MAX}"
+        error = NodeError(RESOURCE, message, retryable=False, node=index)
+        fail_node(deciding, index, error, **_run(happened))
+        return
+    deciding.emit(
+        NodeSucceeded(
+            index,
+            happened.attempt,
+            happened.output,
+            choices=choose_edges(deciding, index, happened.output, "out"),
+            cpu_seconds=happened.cpu_seconds,
+            memory_bytes=happened.memory_bytes,
+            **_run(happened),
+        )
+    )
+
+
+def failed(deciding: Deciding, happened: TaskFailed) -> None:
+    """The attempt failed."""
+    index = happened.node
+    if not is_current(deciding, index, happened.attempt):
+        deciding.stale()
+    elif happened.error.type == CANCELLED and deciding.state.grace_until:
+        deciding.emit(NodeCancelled(index, happened.attempt))
+    else:
+        fail_node(deciding, index, happened.error, **_run(happened))
+
+
+def returned(deciding: Deciding, happened: TaskReturned) -> None:
+    """A draining runner gave the attempt back: neither a loss nor an attempt."""
+    if not is_current(deciding, happened.node, happened.attempt):
+        deciding.stale()
+    elif deciding.state.grace_until:
+        deciding.emit(NodeCancelled(happened.node, happened.attempt))
+    else:
+        deciding.emit(AttemptReturned(happened.node, happened.attempt))
+
+
+def lost(deciding: Deciding, happened: TaskLost) -> None:
+    """The lease on the attempt has ended. Losses count towards POISON, not towards `max_attempts`."""
+    index = happened.node
+    if not is_current(deciding, index, happened.attempt):
+        deciding.stale()
+        return
+    node = deciding.state.nodes[index]
+    if deciding.state.grace_until:
+        deciding.emit(NodeCancelled(index, happened.attempt))
+    elif node.losses + 1 >= LOSSES_MAX:
+        message = f"{LOSSES_MAX} runners died while they ran this task"
+        error = NodeError(POISON, message, retryable=False, node=index)
+        fail_node(deciding, index, error, started_at=node.started_at, runner_id=happened.runner_id)
+    else:
+        deciding.emit(AttemptLost(index, happened.attempt, happened.runner_id))
+        schedule(deciding, index)
+
+
+def refused(deciding: Deciding, happened: TaskRefused) -> None:
+    """The attempt's task can never be sent."""
+    if not is_current(deciding, happened.node, happened.attempt):
+        deciding.stale()
+    else:
+        fail_node(deciding, happened.node, happened.error)
+
+
+def _run(happened: TaskSucceeded | TaskFailed) -> dict[str, object]:
+    return {
+        "started_at": happened.started_at,
+        "ended_at": happened.ended_at,
+        "runner_id": happened.runner_id,
+    }

@@ -1,0 +1,119 @@
+"""When a node fails: retry, then a matching error or timeout edge, then CONTINUE, then the execution fails.
+
+The order is the contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from services.core import retry
+from services.core.definition.model import OnError
+from services.core.errors import TIMEOUT, ExpressionError, NodeError
+from services.core.events import EdgeChoice, EdgeOutcome, NodeFailed, NodeRetrying
+from services.core.graph import CompiledEdge
+from services.core.machine.deciding import Deciding
+
+
+def fail_node(
+    deciding: Deciding,
+    index: int,
+    error: NodeError,
+    *,
+    started_at: int = 0,
+    ended_at: int = 0,
+    runner_id: str = "",
+) -> None:
+    """An attempt, or a node decided in the scheduler, has failed."""
+    state = deciding.state
+    compiled, node = state.workflow.nodes[index], state.nodes[index]
+    run = (started_at, ended_at, runner_id)
+    if node.attempt and not state.grace_until:
+        at = retry.retry_at(
+            compiled.retry,
+            error,
+            counted=node.attempt - node.losses,
+            now=deciding.now,
+            draw=deciding.draw,
+            first_scheduled_at=node.first_scheduled_at,
+            schedule_to_close_us=compiled.timeouts.schedule_to_close_us if compiled.timeouts else None,
+        )
+        if at is not None:
+            deciding.emit(NodeRetrying(index, node.attempt, error, at, *run))
+            return
+    taken, choices = _failure_edges(deciding, index, error)
+    if taken or any(choice.outcome is not EdgeOutcome.DEAD for choice in choices):
+        deciding.emit(NodeFailed(index, node.attempt, error, True, False, choices, taken, *run))
+        return
+    if compiled.on_error is OnError.CONTINUE:
+        taken, choices = _continued_edges(deciding, index)
+        deciding.emit(NodeFailed(index, node.attempt, error, True, True, choices, taken, *run))
+        return
+    deciding.emit(NodeFailed(index, node.attempt, error, False, False, (), (), *run))
+    if not state.grace_until:
+        deciding.end("failed", error=replace(error, node=index))
+
+
+def _failure_edges(deciding: Deciding, index: int, error: NodeError) -> tuple[tuple[int, ...], tuple[EdgeChoice, ...]]:
+    """All failure edges that match: TIMEOUT takes `timeout` edges, else `error` edges like any other error.
+
+    Returns the edges taken without an evaluation, and the recorded choices of those with a `when`.
+    """
+    ports = ("timeout", "error") if error.type == TIMEOUT else ("error",)
+    for port in ports:
+        taken: list[int] = []
+        choices: list[EdgeChoice] = []
+        for edge_index in deciding.state.workflow.nodes[index].outgoing:
+            edge = deciding.state.workflow.edges[edge_index]
+            if edge.port != port or (edge.error_types and error.type not in edge.error_types):
+                continue
+            if edge.when is None:
+                taken.append(edge_index)
+            else:
+                choices.append(choose_edge(deciding, edge, error))
+        if taken or any(choice.outcome is not EdgeOutcome.DEAD for choice in choices):
+            return tuple(taken), tuple(choices)
+    return (), ()
+
+
+def _continued_edges(deciding: Deciding, index: int) -> tuple[tuple[int, ...], tuple[EdgeChoice, ...]]:
+    """`on_error: CONTINUE` takes `out`, with a null output."""
+    taken: list[int] = []
+    choices: list[EdgeChoice] = []
+    for edge_index in deciding.state.workflow.nodes[index].outgoing:
+        edge = deciding.state.workflow.edges[edge_index]
+        if edge.port == "out":
+            if edge.when is None:
+                taken.append(edge_index)
+            else:
+                choices.append(choose_edge(deciding, edge, None))
+    return tuple(taken), tuple(choices)
+
+
+def choose_edge(deciding: Deciding, edge: CompiledEdge, error: NodeError | None, output: bytes | None = None) -> EdgeChoice:
+    """Evaluate an edge's `when` as it will be once its source has ended, with `output` or with `error`.
+
+    An error in it is recorded: it fails the target.
+    """
+    state = deciding.state
+    assert edge.when is not None
+    values = deciding.see(edge.when.references, state.workflow.nodes[edge.source])
+    name = "nodes." + state.workflow.nodes[edge.source].id
+    if name in values:
+        view = dict(values[name])
+        if error is not None:
+            view["status"] = "timeout" if error.type == TIMEOUT and error.timeout else "failed"
+            view["error"] = {"type": error.type, "message": error.message, "details": None, "retryable": error.retryable}
+            if error.details:
+                view["error"]["details"] = state.values.loads(error.details)
+        elif output is not None:
+            view["status"], view["error"] = "success", None
+            view["output"] = state.values.loads(output) if output else None
+        values[name] = view
+    try:
+        holds = edge.when.program.evaluate(values)
+        if not isinstance(holds, bool):
+            raise ExpressionError(f"`{edge.when.source}` is {type(holds).__name__}, not bool")
+    except ExpressionError as problem:
+        return EdgeChoice(edge.index, EdgeOutcome.ERROR, f"edges[{edge.index}].when: {problem}")
+    return EdgeChoice(edge.index, EdgeOutcome.TAKEN if holds else EdgeOutcome.DEAD)
