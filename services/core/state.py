@@ -187,6 +187,7 @@ class ExecutionState:
     grace_until: int = 0
     ended_at: int = 0
     output_sequence: int = 0
+    output: bytes = b""
     error: NodeError | None = None
     cancel_reason: str = ""
     cancelled_by: str = ""

@@ -16,7 +16,12 @@ from services.core.errors import NodeError
 
 def encode_events(events: Iterable[ev.Event]) -> bytes:
     """Bytes of a history row."""
-    return pb.Events(events=[_ENCODE[type(event)](event) for event in events]).SerializeToString()
+    return pb.Events(events=[encode_event(event) for event in events]).SerializeToString()
+
+
+def encode_event(event: ev.Event) -> pb.Event:
+    """One event."""
+    return _ENCODE[type(event)](event)
 
 
 def decode_events(data: bytes) -> list[ev.Event]:

@@ -88,7 +88,7 @@ def _cancel_requested(state: ExecutionState, event: ev.CancelRequested, at: int)
 def _execution_ended(state: ExecutionState, event: ev.ExecutionEnded, at: int) -> None:
     _set_status(state, _END[event.status])
     state.ended_at, state.error, state.status_reason = at, event.error, ""
-    state.output_sequence = state.sequence
+    state.output, state.output_sequence = event.output, state.sequence
     for node in state.nodes:
         if not node.status.final:
             node.status = NodeStatus.CANCELLED
