@@ -1,0 +1,161 @@
+"""Dispatch: the window of published and unfinished tasks, and the backlog behind it.
+
+At most 2 × the slots that runners announce for a queue (at least 64) are out at a time, for all schedulers
+together: each keeps its share. What waits beyond the window costs nothing to cancel.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Protocol
+
+from services.adapters.clock import Clock
+from services.adapters.wire.tasks import encode_task
+from services.core.errors import RESOURCE, NodeError
+from services.core.ids import idempotency_key
+from services.core.inputs import TaskRefused
+from services.core.machine.bindings import task_bindings
+from services.core.states import ACTIVE, NodeStatus
+from services.core.tasks import MESSAGE_BYTES_MAX, Task
+from services.scheduler.backlog import Backlog, Waiting
+from services.scheduler.items import Item
+from services.scheduler.live import InFlight, Live
+
+WINDOW_MIN = 64
+WINDOW_SLOTS_FACTOR = 2
+
+
+class Publisher(Protocol):
+    """Where tasks leave: confirmed later, retried under the same message id until then."""
+
+    def publish(self, queue: str, message_id: str, data: bytes, confirmed: Callable[[int], None]) -> None:
+        """Publish a task; `confirmed` gets its stream sequence."""
+
+
+class Dispatcher:
+    """Publishes what is scheduled, within the window."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        publisher: Publisher,
+        live: dict[bytes, Live],
+        refuse: Callable[[Item], None],
+        sampled: Callable[[bytes], bool],
+    ) -> None:
+        self._clock = clock
+        self._publisher = publisher
+        self._live = live
+        self._refuse = refuse
+        self._sampled = sampled
+        self._backlogs: dict[str, Backlog] = defaultdict(Backlog)
+        self._out: dict[str, int] = defaultdict(int)
+        self.share = 1.0
+        self.slots: dict[str, int] = {}
+        self.published = 0
+
+    def add(self, live: Live, node: int, attempt: int) -> None:
+        """An attempt was scheduled and committed: it waits for room."""
+        compiled, info = live.state.workflow.nodes[node], live.state.info
+        priority = compiled.priority.value if compiled.priority else info.priority.upper()
+        waiting = Waiting(info.id, node, attempt, self._clock.now())
+        self._backlogs[compiled.task_queue].put(priority, info.organization_id, waiting)
+        live.waiting += 1
+
+    def release(self, live: Live, node: int) -> None:
+        """The attempt that was out is over."""
+        flight = live.in_flight.pop(node, None)
+        if flight is not None and flight.queue:
+            self._out[flight.queue] -= 1
+
+    def release_all(self, live: Live) -> None:
+        """The execution is over, or somebody else's."""
+        for node in list(live.in_flight):
+            self.release(live, node)
+
+    def room(self, queue: str) -> int:
+        """How many more tasks of a queue this scheduler may publish now."""
+        window = max(WINDOW_MIN, WINDOW_SLOTS_FACTOR * self.slots.get(queue, 0))
+        return max(1, int(window * self.share)) - self._out[queue]
+
+    def pump(self) -> None:
+        """Publish what the windows have room for."""
+        for queue, backlog in self._backlogs.items():
+            if not backlog.size:
+                continue
+            room = self.room(queue)
+            while room > 0 and (waiting := backlog.take()) is not None:
+                live = self._live.get(waiting.execution_id)
+                if live is None:
+                    continue
+                live.waiting -= 1
+                state = live.state.nodes[waiting.node]
+                if state.attempt == waiting.attempt and state.status is NodeStatus.SCHEDULED:
+                    self._publish(live, queue, waiting.node, waiting.attempt)
+                    room -= 1
+
+    def publish_again(self, live: Live, node: int) -> None:
+        """Publish an attempt that is known lost, under a fresh message id; the runner will ask before it runs."""
+        flight = live.in_flight[node]
+        if live.state.nodes[node].status in ACTIVE:
+            self._publish(live, live.state.workflow.nodes[node].task_queue, node, flight.attempt)
+
+    def _publish(self, live: Live, queue: str, node: int, attempt: int) -> None:
+        flight = live.in_flight.get(node)
+        if flight is None or flight.attempt != attempt:
+            flight = live.in_flight[node] = InFlight(attempt, 0)
+        flight.publication += 1
+        flight.heard_at = flight.published_at = now = self._clock.now()
+        if not flight.queue:
+            flight.queue = queue
+            self._out[queue] += 1
+        data = encode_task(self._task(live, node, flight, now))
+        if len(data) > MESSAGE_BYTES_MAX:
+            message = f"the task has {len(data)} bytes, more than {MESSAGE_BYTES_MAX}: its parameters refer to too much"
+            error = NodeError(RESOURCE, message, retryable=False, node=node)
+            self._refuse(Item(live.id, TaskRefused(node, attempt, error)))
+            return
+        self.published += 1
+
+        def confirmed(sequence: int) -> None:
+            flight.sequence = sequence
+
+        message_id = f"{live.id.hex()}-{node}-{attempt}-{flight.publication}"
+        self._publisher.publish(queue, message_id, data, confirmed)
+
+    def _task(self, live: Live, node: int, flight: InFlight, now: int) -> Task:
+        state = live.state
+        compiled, info, run = state.workflow.nodes[node], state.info, state.nodes[node]
+        timeouts = compiled.timeouts
+        return Task(
+            execution_id=info.id,
+            node=node,
+            attempt=flight.attempt,
+            node_id=compiled.id,
+            node_name=compiled.name,
+            type=compiled.type,
+            parameters=compiled.parameters_json,
+            bindings=task_bindings(state, node, now),
+            start_to_close_us=(timeouts.start_to_close_us or 0) if timeouts else 0,
+            heartbeat_us=(timeouts.heartbeat_us or 0) if timeouts else 0,
+            idempotency_key=idempotency_key(info.key_root, compiled.id),
+            publication=flight.publication,
+            published_at=now,
+            organization_id=info.organization_id,
+            workflow_name=info.workflow_name,
+            heartbeat_details=live.heartbeats.get(node, b""),
+            slots=compiled.slots,
+            sampled=self._sampled(info.id),
+            counted_attempts=run.attempt - run.losses - 1,
+        )
+
+    def depths(self) -> dict[str, tuple[int, int]]:
+        """For each queue: how many attempts wait, and how many are out."""
+        queues = {*self._backlogs, *self._out}
+        return {queue: (self._backlogs[queue].size, self._out[queue]) for queue in queues}
+
+    def clear(self) -> None:
+        """Forget everything: the session was lost."""
+        self._backlogs.clear()
+        self._out.clear()

@@ -1,0 +1,44 @@
+"""What comes into the writer's queue: an input for an execution, and who waits to hear what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.core.inputs import Input
+
+
+@dataclass(frozen=True, slots=True)
+class ResultReply:
+    """A runner waits for the verdict on its result."""
+
+    runner_id: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskReply:
+    """A runner waits to hear whether to run an attempt."""
+
+    runner_id: str
+    token: int
+    node: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReply:
+    """An inbox row waits for its verdict, which goes into the same commit."""
+
+    command_id: bytes
+
+
+Reply = ResultReply | AskReply | CommandReply
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input. `happened` None: nothing but the question in `reply`."""
+
+    execution_id: bytes
+    happened: Input | None
+    reply: Reply | None = None

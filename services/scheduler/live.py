@@ -1,0 +1,68 @@
+"""What the owner keeps of one open execution in memory: its state, and what is out with runners."""
+
+from __future__ import annotations
+
+from services.core.state import ExecutionState
+
+
+class InFlight:
+    """One attempt that may be with a runner.
+
+    `queue` is the task queue whose window it takes from (empty while it takes none: not published by this
+    owner); `sequence` its stream sequence, 0 until confirmed or when another owner published it; `heard_at`
+    when anything was last heard of it; `runner_id` who holds it, empty until somebody says so.
+    """
+
+    __slots__ = ("attempt", "heard_at", "heartbeat_details", "publication", "published_at", "queue", "runner_id", "sequence")
+
+    def __init__(self, attempt: int, heard_at: int, runner_id: str = "") -> None:
+        self.attempt = attempt
+        self.heard_at = heard_at
+        self.runner_id = runner_id
+        self.queue = ""
+        self.publication = 0
+        self.published_at = 0
+        self.sequence = 0
+        self.heartbeat_details = b""
+
+
+class Live:
+    """One open execution in its owner's memory.
+
+    `waiting` counts its attempts in the dispatcher's backlog; `asleep` says that its row is put down and must
+    be woken in the next commit; `history_bytes` counts what was written since its last snapshot of
+    `snapshot_bytes`.
+    """
+
+    __slots__ = (
+        "asleep",
+        "heartbeats",
+        "history_bytes",
+        "in_flight",
+        "queued",
+        "snapshot_bytes",
+        "state",
+        "waiting",
+        "wake_at",
+    )
+
+    def __init__(self, state: ExecutionState, *, asleep: bool, snapshot_bytes: int = 0, history_bytes: int = 0) -> None:
+        self.state = state
+        self.asleep = asleep
+        self.in_flight: dict[int, InFlight] = {}
+        self.heartbeats: dict[int, bytes] = {}
+        self.waiting = 0
+        self.queued = 0
+        self.wake_at = 0
+        self.snapshot_bytes = snapshot_bytes
+        self.history_bytes = history_bytes
+
+    @property
+    def id(self) -> bytes:
+        """The execution's id."""
+        return self.state.info.id
+
+    @property
+    def idle(self) -> bool:
+        """Whether no attempt is out or waiting and no input is queued: it may be put down."""
+        return not (self.in_flight or self.waiting or self.queued)
