@@ -1,0 +1,1 @@
+"""The only place that speaks NATS. Subjects, stream and consumers are in `topology`."""
