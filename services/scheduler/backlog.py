@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
+from services.scheduler.live import Live
+
 WEIGHTS = {"CRITICAL": 8, "HIGH": 4, "NORMAL": 2, "LOW": 1}
 
 
@@ -16,7 +18,7 @@ WEIGHTS = {"CRITICAL": 8, "HIGH": 4, "NORMAL": 2, "LOW": 1}
 class Waiting:
     """One attempt that waits for room."""
 
-    execution_id: bytes
+    live: Live
     node: int
     attempt: int
     since: int

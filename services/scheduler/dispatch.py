@@ -51,6 +51,7 @@ class Dispatcher:
         self._sampled = sampled
         self._backlogs: dict[str, Backlog] = defaultdict(Backlog)
         self._out: dict[str, int] = defaultdict(int)
+        self.session = 0
         self.share = 1.0
         self.slots: dict[str, int] = {}
         self.published = 0
@@ -59,7 +60,7 @@ class Dispatcher:
         """An attempt was scheduled and committed: it waits for room."""
         compiled, info = live.state.workflow.nodes[node], live.state.info
         priority = compiled.priority.value if compiled.priority else info.priority.upper()
-        waiting = Waiting(info.id, node, attempt, self._clock.now())
+        waiting = Waiting(live, node, attempt, self._clock.now())
         self._backlogs[compiled.task_queue].put(priority, info.organization_id, waiting)
         live.waiting += 1
 
@@ -86,9 +87,9 @@ class Dispatcher:
                 continue
             room = self.room(queue)
             while room > 0 and (waiting := backlog.take()) is not None:
-                live = self._live.get(waiting.execution_id)
-                if live is None:
-                    continue
+                live = waiting.live
+                if self._live.get(live.id) is not live:
+                    continue  # ended, handed over, or loaded anew since
                 live.waiting -= 1
                 state = live.state.nodes[waiting.node]
                 if state.attempt == waiting.attempt and state.status is NodeStatus.SCHEDULED:
@@ -121,7 +122,8 @@ class Dispatcher:
         def confirmed(sequence: int) -> None:
             flight.sequence = sequence
 
-        message_id = f"{live.id.hex()}-{node}-{attempt}-{flight.publication}"
+        # Fresh for every publication by every owner: de-duplication must never swallow a needed one.
+        message_id = f"{live.id.hex()}-{node}-{attempt}-{self.session}.{flight.publication}"
         self._publisher.publish(queue, message_id, data, confirmed)
 
     def _task(self, live: Live, node: int, flight: InFlight, now: int) -> Task:

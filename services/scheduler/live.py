@@ -10,17 +10,18 @@ class InFlight:
 
     `queue` is the task queue whose window it takes from (empty while it takes none: not published by this
     owner); `sequence` its stream sequence, 0 until confirmed or when another owner published it; `heard_at`
-    when anything was last heard of it; `runner_id` who holds it, empty until somebody says so.
+    when anything was last heard of it; `runner_id` who holds it, empty until somebody says so; `publication` counts
+    publications (one that an earlier owner may have made counts, so that the next is asked about before it runs).
     """
 
     __slots__ = ("attempt", "heard_at", "heartbeat_details", "publication", "published_at", "queue", "runner_id", "sequence")
 
-    def __init__(self, attempt: int, heard_at: int, runner_id: str = "") -> None:
+    def __init__(self, attempt: int, heard_at: int, runner_id: str = "", publication: int = 0) -> None:
         self.attempt = attempt
         self.heard_at = heard_at
         self.runner_id = runner_id
         self.queue = ""
-        self.publication = 0
+        self.publication = publication
         self.published_at = 0
         self.sequence = 0
         self.heartbeat_details = b""

@@ -1,0 +1,139 @@
+"""Brings executions into memory: open row, snapshot, history since, and the outputs that expressions refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import orjson
+
+from services.adapters.clock import Clock
+from services.adapters.log import get_logger
+from services.adapters.postgres.executions import ExecutionStore
+from services.adapters.wire.history import decode_events
+from services.adapters.wire.snapshots import restore_snapshot
+from services.core.graph import CompiledWorkflow
+from services.core.machine import apply
+from services.core.records import HistoryRow, OpenExecution
+from services.core.state import ExecutionInfo, ExecutionState, Values, new_execution
+from services.core.states import ACTIVE
+from services.scheduler.live import InFlight, Live
+from services.scheduler.versions import VersionCache
+
+log = get_logger(__name__)
+
+
+class Json:
+    """The codec that the core borrows."""
+
+    @staticmethod
+    def loads(data: bytes) -> object:
+        """Plain Python of JSON bytes."""
+        return orjson.loads(data)
+
+    @staticmethod
+    def dumps(value: object) -> bytes:
+        """JSON bytes."""
+        return orjson.dumps(value)
+
+
+JSON = Json()
+
+
+def info_of(row: OpenExecution) -> ExecutionInfo:
+    """What the core knows of an execution before its first event."""
+    start = row.start
+    return ExecutionInfo(
+        id=start.execution_id,
+        organization_id=start.organization_id,
+        user_id=start.user_id,
+        workflow_id=start.workflow_id,
+        workflow_name=start.workflow_name,
+        version_id=start.version_id,
+        version=start.version,
+        mode=start.mode,
+        priority=start.priority,
+        labels=dict(start.labels),
+        created_at=start.created_at,
+        timeout_us=start.timeout_us,
+        key_root=start.key_root,
+    )
+
+
+class Loader:
+    """Loads executions and notes what is out with runners, as far as history tells."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        rows: ExecutionStore,
+        workflows: VersionCache,
+        live: dict[bytes, Live],
+        loaded: Callable[[Live], None],
+    ) -> None:
+        self._clock = clock
+        self._rows = rows
+        self._workflows = workflows
+        self._live = live
+        self._loaded = loaded
+
+    async def load(self, execution_ids: Sequence[bytes]) -> None:
+        """Load executions by id; those that are not open, or quarantined, stay absent."""
+        await self.load_rows(await self._rows.by_ids(execution_ids))
+
+    async def load_rows(self, rows: Sequence[OpenExecution]) -> None:
+        """Load executions whose open rows were read already: one query for histories, one for unknown versions."""
+        rows = [row for row in rows if row.quarantine is None and row.start.execution_id not in self._live]
+        if not rows:
+            return
+        workflows = await self._workflows.get({row.start.version_id for row in rows})
+        histories: dict[bytes, list[HistoryRow]] = {}
+        for part in await self._rows.history_after([(row.start.execution_id, row.sequence) for row in rows]):
+            histories.setdefault(part.execution_id, []).append(part)
+        for row in rows:
+            execution_id = row.start.execution_id
+            if execution_id in self._live:
+                continue
+            try:
+                self._fold(row, workflows[row.start.version_id], histories.get(execution_id, []))
+            except Exception as error:  # one corrupt history must not keep the others from their owner
+                log.error("cannot be loaded", execution_id=execution_id.hex(), exc_info=error)
+
+    def _fold(self, row: OpenExecution, workflow: CompiledWorkflow, history: list[HistoryRow]) -> None:
+        state = new_execution(info_of(row), workflow, Values(JSON, row.start.input or b""))
+        if row.snapshot is not None:
+            restore_snapshot(state, row.snapshot)
+        written = 0
+        for part in history:
+            written += len(part.events)
+            for event in decode_events(part.events):
+                apply(state, event, part.at)
+        if state.status.final:
+            return
+        live = Live(state, asleep=row.asleep, snapshot_bytes=len(row.snapshot or b""), history_bytes=written)
+        self._note_flights(live)
+        self._live[live.id] = live
+        self._loaded(live)
+
+    def _note_flights(self, live: Live) -> None:
+        """Attempts that may be with a runner: nothing counts as lost for one lease from now."""
+        if not live.state.active:
+            return
+        now = self._clock.now()
+        for index, node in enumerate(live.state.nodes):
+            if node.status in ACTIVE:
+                live.in_flight[index] = InFlight(node.attempt, now, node.runner_id, 1)
+
+    async def load_outputs(self, bare: Sequence[Live]) -> None:
+        """Fill the outputs that expressions may refer to, in one query for all."""
+        wanted: dict[tuple[bytes, int], tuple[ExecutionState, int]] = {}
+        for live in bare:
+            for node, sequence in live.state.missing_outputs():
+                wanted[live.id, sequence] = (live.state, node)
+        if wanted:
+            for row in await self._rows.rows_with(list(wanted)):
+                for offset, event in enumerate(decode_events(row.events)):
+                    place = wanted.get((row.execution_id, row.sequence + offset))
+                    if place is not None:
+                        place[0].values.put(place[1], getattr(event, "output", b""))
+        for live in bare:
+            live.state.values.complete = True
