@@ -1,0 +1,1 @@
+"""Revisions, oldest first; each is SQL in a string. A released revision never changes."""
