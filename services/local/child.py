@@ -112,7 +112,7 @@ class Child:
         if process is None:
             raise RuntimeError(f"{self.name} was not started")
         while (code := process.poll()) is None:
-            await _ended(process.pid)
+            await ended(process.pid)
         return code
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, grace_s: float = 25.0) -> int | None:
@@ -143,8 +143,8 @@ class Child:
         return ProcessFailed(f"{self.name} {what}" + (f"; the end of {self.log}:\n{tail}" if tail else ""))
 
 
-async def _ended(pid: int) -> None:
-    """Return when the process has ended, or a little later than now where the kernel cannot tell."""
+async def ended(pid: int) -> None:
+    """Return when the process has ended, or a little later than now where the kernel cannot tell: look again."""
     try:
         descriptor = os.pidfd_open(pid)
     except (AttributeError, OSError):

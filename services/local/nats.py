@@ -118,8 +118,14 @@ class EmbeddedNats:
     def _configure(self) -> Path:
         path = self.directory / "nats.conf"
         text = _CONFIGURATION.format(
-            name=self._name, host=LOOPBACK, port=self.port, store=json.dumps(str(self._store)),
-            memory=MEMORY_BYTES_MAX, file=STORE_BYTES_MAX, user=USER, password=self._password,
+            name=self._name,
+            host=LOOPBACK,
+            port=self.port,
+            store=json.dumps(str(self._store)),
+            memory=MEMORY_BYTES_MAX,
+            file=STORE_BYTES_MAX,
+            user=USER,
+            password=self._password,
         )
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write(text)

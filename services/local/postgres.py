@@ -6,6 +6,7 @@ Loopback only, a random password, durable as in production (fsync and synchronou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from services.local.child import Child, ProcessFailed
+from services.local.child import Child, ProcessFailed, ended
 from services.local.identity import Installation, choose_installation
 from services.local.ports import LOOPBACK, free_port
 
@@ -47,7 +48,12 @@ class EmbeddedPostgres:
     """One server with its data in `directory`/data. Usable again after `stop` and `kill`, on the same port."""
 
     def __init__(
-        self, directory: Path, *, log: Path | None = None, port: int | None = None, settings: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        log: Path | None = None,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.port = port
@@ -117,13 +123,12 @@ class EmbeddedPostgres:
         processes = psutil.Process(self._child.pid).children(recursive=True)
         self._child.send(signal.SIGKILL)
         for process in processes:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                pass
         await self._child.wait()
-        while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
-            await asyncio.sleep(_POLL_SECONDS)
+        for process in processes:
+            while _lives(process):
+                await ended(process.pid)
 
     async def wait(self) -> int:
         """Exit code of the postmaster, once it has ended."""
@@ -167,9 +172,19 @@ class EmbeddedPostgres:
         initdb = Child(
             "initdb",
             [
-                str(installation.binaries / "initdb"), "-D", str(data), "-U", SUPERUSER, "-A", "scram-sha-256",
-                f"--pwfile={password_copy}", "--no-sync", "--encoding=UTF8", "--locale-provider=builtin",
-                "--locale=C", "--builtin-locale=C.UTF-8",
+                str(installation.binaries / "initdb"),
+                "-D",
+                str(data),
+                "-U",
+                SUPERUSER,
+                "-A",
+                "scram-sha-256",
+                f"--pwfile={password_copy}",
+                "--no-sync",
+                "--encoding=UTF8",
+                "--locale-provider=builtin",
+                "--locale=C",
+                "--builtin-locale=C.UTF-8",
             ],
             self._log,
             cwd=Path("/"),
@@ -191,14 +206,23 @@ class EmbeddedPostgres:
         for name, value in {**self._settings, "port": str(port)}.items():
             command += ["-c", f"{name}={value}"]
         return Child(
-            "PostgreSQL", command, self._log, cwd=Path("/"), death_signal=signal.SIGINT, run_as=installation.run_as
+            "PostgreSQL",
+            command,
+            self._log,
+            cwd=Path("/"),
+            death_signal=signal.SIGINT,
+            run_as=installation.run_as,
         )
 
     async def _until_ready(self, child: Child, data: Path) -> None:
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while True:
             lines = _postmaster_lines(data)
-            if len(lines) > _STATUS_LINE and lines[_PID_LINE] == str(child.pid) and lines[_STATUS_LINE] == "ready":
+            if (
+                len(lines) > _STATUS_LINE
+                and lines[_PID_LINE] == str(child.pid)
+                and lines[_STATUS_LINE] == "ready"
+            ):
                 return
             if not child.running:
                 raise child.failure(f"ended with code {child.returncode} while starting")
@@ -227,19 +251,35 @@ class EmbeddedPostgres:
             process.send_signal(number)
             deadline = asyncio.get_running_loop().time() + OLD_SERVER_SECONDS
             while asyncio.get_running_loop().time() < deadline:
-                if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                if not _lives(process):
                     return
                 await asyncio.sleep(_POLL_SECONDS)
         raise ProcessFailed(f"an earlier PostgreSQL (process {process.pid}) holds {data} and does not end")
 
     def _create_database(self, installation: Installation) -> None:
         env = {**os.environ, "PGPASSWORD": self._password_file.read_text(encoding="ascii").strip()}
-        command = [str(installation.binaries / "createdb"), "-h", LOOPBACK, "-p", str(self.port), "-U", SUPERUSER]
-        done = subprocess.run([*command, "--maintenance-db=postgres", DATABASE], env=env, capture_output=True)
+        command = [
+            str(installation.binaries / "createdb"),
+            "-h",
+            LOOPBACK,
+            "-p",
+            str(self.port),
+            "-U",
+            SUPERUSER,
+        ]
+        command += ["--maintenance-db=postgres", DATABASE]
+        done = subprocess.run(command, check=False, env=env, capture_output=True)
         message = done.stderr.decode("utf-8", "replace").strip()
         if done.returncode != 0 and "already exists" not in message:
             raise ProcessFailed(f"the database could not be created: {message}")
         self._database_marker.touch()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _postmaster_lines(data: Path) -> list[str]:

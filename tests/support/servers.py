@@ -23,7 +23,9 @@ _numbers = itertools.count(1)
 async def migrate(database_url: str) -> None:
     """Bring a database to the schema of this code, as an operator does it."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.adapters.postgres.migrate",
+        sys.executable,
+        "-m",
+        "services.adapters.postgres.migrate",
         cwd=ROOT,
         env={**os.environ, "WECONNECT_DATABASE_URL": database_url},
         stdout=asyncio.subprocess.PIPE,
