@@ -68,7 +68,7 @@ def new_registry(process: str) -> CollectorRegistry:
 def version() -> str:
     """Version of the installed distribution; `0.0.0` in a bare checkout."""
     try:
-        return metadata.version("weconnect")
+        return metadata.version("weconnect-executions")
     except metadata.PackageNotFoundError:
         return "0.0.0"
 

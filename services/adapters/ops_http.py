@@ -15,7 +15,7 @@ class Readiness:
     """What must hold before this process is sent work; each part says for itself."""
 
     def __init__(self, *parts: str) -> None:
-        self._parts: dict[str, str] = {part: "starting" for part in parts}
+        self._parts: dict[str, str] = dict.fromkeys(parts, "starting")
         self._draining = False
 
     def ready(self, part: str) -> None:

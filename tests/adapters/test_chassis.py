@@ -27,7 +27,7 @@ def test_uuid7_sorts_by_its_microsecond_and_gives_it_back() -> None:
     "text", ["", "x" * 36, "0193e0c0-0000-7000-8000-00000000000g", "0193e0c0000070008000000000000001"]
 )
 def test_parse_uuid_refuses_what_is_none(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="UUID"):
         ids.parse_uuid(text)
 
 
@@ -80,7 +80,8 @@ def test_configuration_reports_every_mistake_at_once() -> None:
     ):
         assert name in text
     assert "hidden" not in text
-    assert len(env.notices) == 1 and "REDIS_HOST" in env.notices[0]
+    assert len(env.notices) == 1
+    assert "REDIS_HOST" in env.notices[0]
 
 
 def test_configuration_defaults_are_the_specifications() -> None:
@@ -100,7 +101,8 @@ def test_configuration_defaults_are_the_specifications() -> None:
 def test_configuration_refuses_a_key_that_is_none() -> None:
     env = _env(WECONNECT_TOKEN_PUBLIC_KEY="-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----")
     config.read_server(env, "127.0.0.1:0", "127.0.0.1:0")
-    assert env.problems and "WECONNECT_TOKEN_PUBLIC_KEY" in env.problems[0]
+    assert env.problems
+    assert "WECONNECT_TOKEN_PUBLIC_KEY" in env.problems[0]
 
 
 def test_settings_or_exit_ends_with_code_2(
@@ -128,14 +130,15 @@ def test_log_lines_are_json_with_context_and_without_secrets() -> None:
         "api",
         "info",
     )
-    assert line["authorization"] == log.REDACTED and line["data"] == "0102"
+    assert line["authorization"] == log.REDACTED
+    assert line["data"] == "0102"
 
 
 def test_metric_names_are_checked_and_children_kept() -> None:
     registry = CollectorRegistry()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="things"):
         metrics.counter(registry, "weconnect_things", "Things.")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="things"):
         metrics.gauge(registry, "things_total", "Things.")
     children = metrics.Children[Counter](
         metrics.counter(registry, "weconnect_things_total", "Things.", ["kind"])
@@ -151,9 +154,10 @@ def test_readiness_is_all_parts_and_no_drain() -> None:
     readiness.ready("database")
     assert not readiness.is_ready
     readiness.ready("bus")
-    assert readiness.is_ready
+    assert readiness.report() == {"database": "ready", "bus": "ready"}
     readiness.drain()
-    assert not readiness.is_ready and readiness.report()["drain"] == "draining"
+    assert not readiness.is_ready
+    assert readiness.report()["drain"] == "draining"
 
 
 def test_fixed_clock_moves_only_when_told() -> None:

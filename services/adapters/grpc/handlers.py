@@ -1,0 +1,300 @@
+"""What surrounds every RPC, of all four kinds: identity, deadline, errors, metrics, log, and ending streams.
+
+A method is wrapped once, when its service is added; nothing is looked up per call. Requests come as raw
+bytes, so that bytes which do not decode are refused as INVALID_ARGUMENT. Access is denied by default: a method
+that is not in `PUBLIC_METHODS` needs a valid token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from services.adapters.clock import Clock
+from services.adapters.grpc.calls import NOBODY, Call, current_call, enter_call
+from services.adapters.grpc.errors import Failure, failure_of, internal_failure
+from services.adapters.grpc.metrics import MethodMetrics, ServerMetrics
+from services.adapters.grpc.streams import OpenStreams
+from services.adapters.ids import new_request_id
+from services.adapters.log import get_logger
+from services.adapters.tokens import Identity, InvalidToken, TokenVerifier
+from services.core.refusals import (
+    Kind,
+    Refusal,
+    denied,
+    exhausted,
+    invalid_field,
+    unauthenticated,
+)
+from services.core.units import SECOND
+
+UNARY_SECONDS = 30.0
+UNARY_IN_FLIGHT_MAX = 10_000
+STREAMS_OPEN_MAX = 10_000
+REQUEST_ID_CHARACTERS_MAX = 64
+# Methods that anybody may call.
+PUBLIC_METHODS = frozenset(
+    {
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/List",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    }
+)
+
+log = get_logger(__name__)
+Context = Any
+Behaviour = Callable[..., Any]
+
+
+class Wrapper:
+    """Wraps the methods of one server."""
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        clock: Clock,
+        metrics: ServerMetrics,
+        streams: OpenStreams,
+        roles: Mapping[str, str],
+    ) -> None:
+        self._verifier = verifier
+        self.clock = clock
+        self._metrics = metrics
+        self._streams = streams
+        self._roles = roles
+        self._unary_in_flight = 0
+        self._unary_gauge = metrics.in_flight.labels("unary")
+        self._unary_gauge.set_function(lambda: self._unary_in_flight)
+        metrics.in_flight.labels("stream").set_function(lambda: len(streams))
+
+    def wrap(self, service: str, method: str, handler: Any) -> Any:
+        """Handler that serves the method with everything around it."""
+        path = f"/{service}/{method}"
+        kind = _kind(handler)
+        one = _Method(self, path, handler, self._metrics.of(kind, service, method), self._roles.get(path, ""))
+        kinds: dict[str, tuple[Callable[..., Any], Behaviour]] = {
+            "unary": (grpc.unary_unary_rpc_method_handler, one.unary_unary),
+            "client_stream": (grpc.stream_unary_rpc_method_handler, one.stream_unary),
+            "server_stream": (grpc.unary_stream_rpc_method_handler, one.unary_stream),
+            "bidi_stream": (grpc.stream_stream_rpc_method_handler, one.stream_stream),
+        }
+        make, serve = kinds[kind]
+        return make(serve, request_deserializer=None, response_serializer=handler.response_serializer)
+
+    def admit(self, path: str, role: str, context: Context, seconds: float) -> Call:
+        """Who calls, with which request id, until when. Raises Refusal."""
+        authorization = request_id = ""
+        for key, value in context.invocation_metadata() or ():
+            if key == "authorization":
+                authorization = value
+            elif key == "x-request-id":
+                request_id = value
+        if not 0 < len(request_id) <= REQUEST_ID_CHARACTERS_MAX or not request_id.isprintable():
+            request_id = new_request_id()
+        remaining = context.time_remaining()
+        deadline = self.clock.monotonic() + (seconds if remaining is None else max(remaining, 0.0))
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        enter_call(Call(NOBODY, request_id, deadline, self.clock))
+        identity = NOBODY
+        if path not in PUBLIC_METHODS:
+            identity = self._identify(authorization)
+            if role and role not in identity.roles:
+                raise denied("ROLE_MISSING", f"this method needs the role {role}")
+        call = Call(identity, request_id, deadline, self.clock)
+        enter_call(call)
+        return call
+
+    def _identify(self, authorization: str) -> Identity:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise unauthenticated("TOKEN_MISSING", "send a token as `authorization: Bearer …`")
+        try:
+            return self._verifier.verify(token.strip())
+        except InvalidToken as error:
+            raise unauthenticated(error.reason, error.message) from None
+
+    def enter_unary(self) -> None:
+        """Count a unary call in. Raises Refusal when too many are being served."""
+        if self._unary_in_flight >= UNARY_IN_FLIGHT_MAX:
+            raise exhausted("requests in flight", "the server is busy; try again", SECOND)
+        self._unary_in_flight += 1
+
+    def leave_unary(self) -> None:
+        """Count a unary call out."""
+        self._unary_in_flight -= 1
+
+    def enter_stream(self, identity: Identity) -> None:
+        """Register the running task as a stream. Raises Refusal when too many are open."""
+        if len(self._streams) >= STREAMS_OPEN_MAX:
+            raise exhausted("open streams", "the server has too many open streams; try again", SECOND)
+        self._streams.add(identity.expires_at)
+
+    def leave_stream(self) -> Refusal | None:
+        """Forget the running task's stream; the refusal that was to end it, if one was."""
+        return self._streams.remove()
+
+    def writing(self, active: bool) -> None:
+        """Note that the running task's stream begins or ends a write."""
+        self._streams.writing(active)
+
+
+class _Method:
+    """One wrapped method."""
+
+    def __init__(self, wrapper: Wrapper, path: str, handler: Any, metrics: MethodMetrics, role: str) -> None:
+        self._wrapper = wrapper
+        self._clock = wrapper.clock
+        self._path = path
+        self._role = role
+        self._metrics = metrics
+        self._parse: Callable[[bytes], Any] = handler.request_deserializer or bytes
+        self._behaviour: Behaviour = (
+            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        )
+        self._generates = inspect.isasyncgenfunction(self._behaviour)
+
+    async def unary_unary(self, body: bytes, context: Context) -> Any:
+        """Serve a unary call."""
+        return await self._serve_unary(context, lambda: self._behaviour(self._parsed(body), context))
+
+    async def stream_unary(self, bodies: AsyncIterator[bytes], context: Context) -> Any:
+        """Serve a stream of requests with one answer."""
+        return await self._serve_unary(
+            context, lambda: self._behaviour(self._parsed_each(bodies), context), bounded=False
+        )
+
+    async def unary_stream(self, body: bytes, context: Context) -> None:
+        """Serve one request with a stream of answers."""
+        await self._serve_stream(context, lambda: self._behaviour(self._parsed(body), context))
+
+    async def stream_stream(self, bodies: AsyncIterator[bytes], context: Context) -> None:
+        """Serve a stream of requests with a stream of answers."""
+        await self._serve_stream(context, lambda: self._behaviour(self._parsed_each(bodies), context))
+
+    async def _serve_unary(
+        self, context: Context, behave: Callable[[], Awaitable[Any]], *, bounded: bool = True
+    ) -> Any:
+        began = self._clock.monotonic()
+        self._metrics.started.inc()
+        entered = False
+        try:
+            self._wrapper.admit(self._path, self._role, context, UNARY_SECONDS if bounded else float("inf"))
+            self._wrapper.enter_unary()
+            entered = True
+            if bounded and context.time_remaining() is None:
+                async with asyncio.timeout(UNARY_SECONDS):
+                    answer = await behave()
+            else:
+                answer = await behave()
+        except asyncio.CancelledError:
+            self._ended(_left(context), began)
+            raise
+        except Exception as error:
+            failure = self._failure(error)
+        else:
+            self._ended(grpc.StatusCode.OK, began)
+            return answer
+        finally:
+            if entered:
+                self._wrapper.leave_unary()
+        self._ended(failure.code, began)
+        return await context.abort(failure.code, failure.message, failure.trailing_metadata)
+
+    async def _serve_stream(self, context: Context, behave: Callable[[], Any]) -> None:
+        began = self._clock.monotonic()
+        self._metrics.started.inc()
+        entered = False
+        ending: Refusal | None = None
+        failure: Failure | None = None
+        try:
+            call = self._wrapper.admit(self._path, self._role, context, float("inf"))
+            self._wrapper.enter_stream(call.identity)
+            entered = True
+            if self._generates:
+                await self._write_all(behave(), context)
+            else:
+                await behave()
+        except asyncio.CancelledError:
+            ending = self._wrapper.leave_stream() if entered else None
+            entered = False
+            task = asyncio.current_task()
+            if ending is None or task is None or context.cancelled():
+                self._ended(_left(context), began)
+                raise
+            task.uncancel()
+            failure = failure_of(ending)
+        except Exception as error:
+            failure = self._failure(error)
+        finally:
+            if entered:
+                self._wrapper.leave_stream()
+        if failure is None:
+            self._ended(grpc.StatusCode.OK, began)
+            return
+        self._ended(failure.code, began)
+        await context.abort(failure.code, failure.message, failure.trailing_metadata)
+
+    async def _write_all(self, messages: Any, context: Context) -> None:
+        writing, sent = self._wrapper.writing, self._metrics.sent
+        async with aclosing(messages):
+            async for message in messages:
+                writing(True)
+                await context.write(message)
+                writing(False)
+                sent.inc()
+
+    def _parsed(self, body: bytes) -> Any:
+        try:
+            return self._parse(body)
+        except (DecodeError, UnicodeDecodeError, ValueError):
+            raise invalid_field(
+                "", "UNDECODABLE", "the request's bytes are not the message of this method"
+            ) from None
+
+    async def _parsed_each(self, bodies: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for body in bodies:
+            yield self._parsed(body)
+
+    def _failure(self, error: Exception) -> Failure:
+        if isinstance(error, Refusal):
+            return failure_of(error)
+        if isinstance(error, TimeoutError):
+            text = f"not done within the {UNARY_SECONDS:g} s that calls without a deadline have"
+            return failure_of(Refusal(Kind.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", text))
+        if isinstance(error, NotImplementedError):
+            text = f"{self._path} is not served here"
+            return failure_of(Refusal(Kind.UNIMPLEMENTED, "UNIMPLEMENTED", text))
+        request_id = current_call().request_id
+        log.error("unexpected error", method=self._path, exc_info=error)
+        return internal_failure(request_id)
+
+    def _ended(self, code: grpc.StatusCode, began: float) -> None:
+        seconds = self._clock.monotonic() - began
+        self._metrics.handled(code)
+        self._metrics.seconds.observe(seconds)
+        if code is grpc.StatusCode.OK:
+            log.debug("rpc", method=self._path, code="OK", seconds=seconds)
+        else:
+            log.info("rpc", method=self._path, code=code.name, seconds=round(seconds, 6))
+
+
+def _left(context: Context) -> grpc.StatusCode:
+    """Why a client no longer waits: its deadline passed or it cancelled."""
+    remaining = context.time_remaining()
+    passed = remaining is not None and remaining <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
+
+
+def _kind(handler: Any) -> str:
+    if handler.request_streaming:
+        return "bidi_stream" if handler.response_streaming else "client_stream"
+    return "server_stream" if handler.response_streaming else "unary"
