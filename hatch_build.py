@@ -41,7 +41,7 @@ def compile_protos(root: Path) -> None:
             *(sys.executable, "-m", "grpc_tools.protoc", f"-I{protos}", f"-I{root / 'third_party'}"),
             *(f"--python_out={made}", f"--pyi_out={made}", f"--grpc_python_out={made}"),
             f"--plugin=protoc-gen-mypy_grpc={_typed_grpc_plugin(Path(scratch))}",
-            f"--mypy_grpc_out={made}",
+            f"--mypy_grpc_out=quiet:{made}",
             *("--include_imports", "--include_source_info", f"--descriptor_set_out={made / DESCRIPTORS}"),
             *sources,
         ]
