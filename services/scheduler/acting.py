@@ -67,7 +67,7 @@ class Actor:
     def cancel(self, cancels: dict[str, list[AttemptRef]]) -> None:
         """Tell runners which of their attempts nobody needs any more."""
         for runner_id, refs in cancels.items():
-            control = Control(cancel=refs, now=self._now())
+            control = Control(cancel=tuple(refs), now=self._now())
             self._publish(topology.runner_subject(runner_id, "control"), encode_control(control))
 
     def _settle(self, change: Change, cancels: dict[str, list[AttemptRef]]) -> None:
@@ -108,7 +108,9 @@ class Actor:
         if change.events:
             live.asleep = False
             live.history_bytes += len(change.encoded.events) if change.encoded else 0
-            self._wakes.note(live)
+        if change.snapshot_bytes:
+            live.snapshot_bytes, live.history_bytes = change.snapshot_bytes, 0
+        self._wakes.note(live)
 
 
 def _sort(

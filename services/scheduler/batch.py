@@ -39,6 +39,7 @@ class Change:
     verdicts: list[Verdict] = field(default_factory=list)
     put_down: bool = False
     encoded: Encoded | None = None
+    snapshot_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -103,7 +104,9 @@ class Batch:
                     SnapshotRow(execution_id, state.sequence, encode_snapshot(state), live.wake_at or None)
                 )
             elif change.events and self._outweighed(change):
-                snapshots.append(SnapshotRow(execution_id, state.sequence, encode_snapshot(state), asleep=False))
+                snapshot = encode_snapshot(state)
+                change.snapshot_bytes = len(snapshot)
+                snapshots.append(SnapshotRow(execution_id, state.sequence, snapshot, asleep=False))
             elif live.asleep and change.events:
                 wakes.append(execution_id)
         return CommitBatch(

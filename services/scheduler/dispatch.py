@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Protocol
 
+from services.adapters.bus import PayloadTooLarge, TaskPublisher
 from services.adapters.clock import Clock
+from services.adapters.log import get_logger
 from services.adapters.wire.tasks import encode_task
 from services.core.errors import RESOURCE, NodeError
 from services.core.ids import idempotency_key
@@ -22,15 +23,10 @@ from services.scheduler.backlog import Backlog, Waiting
 from services.scheduler.items import Item
 from services.scheduler.live import InFlight, Live
 
+log = get_logger(__name__)
+
 WINDOW_MIN = 64
 WINDOW_SLOTS_FACTOR = 2
-
-
-class Publisher(Protocol):
-    """Where tasks leave: confirmed later, retried under the same message id until then."""
-
-    def publish(self, queue: str, message_id: str, data: bytes, confirmed: Callable[[int], None]) -> None:
-        """Publish a task; `confirmed` gets its stream sequence."""
 
 
 class Dispatcher:
@@ -39,22 +35,26 @@ class Dispatcher:
     def __init__(
         self,
         clock: Clock,
-        publisher: Publisher,
         live: dict[bytes, Live],
         refuse: Callable[[Item], None],
         sampled: Callable[[bytes], bool],
     ) -> None:
         self._clock = clock
-        self._publisher = publisher
+        self._publisher: TaskPublisher | None = None
         self._live = live
         self._refuse = refuse
         self._sampled = sampled
         self._backlogs: dict[str, Backlog] = defaultdict(Backlog)
         self._out: dict[str, int] = defaultdict(int)
+        self._unconfirmed: dict[str, InFlight] = {}
         self.session = 0
         self.share = 1.0
         self.slots: dict[str, int] = {}
         self.published = 0
+
+    def connect(self, publisher: TaskPublisher) -> None:
+        """Where tasks leave; its callbacks are `confirmed` and `failed`."""
+        self._publisher = publisher
 
     def add(self, live: Live, node: int, attempt: int) -> None:
         """An attempt was scheduled and committed: it waits for room."""
@@ -111,20 +111,32 @@ class Dispatcher:
         if not flight.queue:
             flight.queue = queue
             self._out[queue] += 1
+        # Fresh for every publication by every owner: de-duplication must never swallow a needed one.
+        message_id = f"{live.id.hex()}-{node}-{attempt}-{self.session}.{flight.publication}"
         data = encode_task(self._task(live, node, flight, now))
-        if len(data) > MESSAGE_BYTES_MAX:
+        assert self._publisher is not None
+        try:
+            taken = self._publisher.publish(queue, message_id, data)
+        except PayloadTooLarge:
             message = f"the task has {len(data)} bytes, more than {MESSAGE_BYTES_MAX}: its parameters refer to too much"
             error = NodeError(RESOURCE, message, retryable=False, node=node)
             self._refuse(Item(live.id, TaskRefused(node, attempt, error)))
             return
+        # What the publisher cannot take now is repeated by repair, like any other publication that was lost.
+        if taken:
+            self._unconfirmed[message_id] = flight
         self.published += 1
 
-        def confirmed(sequence: int) -> None:
+    def confirmed(self, message_id: str, sequence: int, duplicate: bool) -> None:
+        """The work queue holds a publication."""
+        flight = self._unconfirmed.pop(message_id, None)
+        if flight is not None:
             flight.sequence = sequence
 
-        # Fresh for every publication by every owner: de-duplication must never swallow a needed one.
-        message_id = f"{live.id.hex()}-{node}-{attempt}-{self.session}.{flight.publication}"
-        self._publisher.publish(queue, message_id, data, confirmed)
+    def failed(self, message_id: str, error: Exception) -> None:
+        """The work queue refuses a publication for good; repair will try again under another id."""
+        self._unconfirmed.pop(message_id, None)
+        log.error("publication refused", message_id=message_id, error=str(error))
 
     def _task(self, live: Live, node: int, flight: InFlight, now: int) -> Task:
         state = live.state
@@ -161,3 +173,4 @@ class Dispatcher:
         """Forget everything: the session was lost."""
         self._backlogs.clear()
         self._out.clear()
+        self._unconfirmed.clear()

@@ -57,6 +57,8 @@ class Ownership:
         self._gained = gained
         self._lost = lost
         self._committer: Committer | None = None
+        self._retired: list[tuple[int, Committer]] = []
+        self._moves = 0
         self.session = 0
         self.lease_until = 0
         self.leaving = False
@@ -86,28 +88,33 @@ class Ownership:
         log.error("fenced", session=self.session, constraint=constraint)
         self._writer.shut()
         self._drop(tuple(self.owned))
-        self.fenced_session, self.session = self.session, 0
-
-    fenced_session = 0
+        self._retire()
 
     async def step_down(self, why: str) -> None:
         """End the session: forget everything, close it, so that others may take its shards."""
-        session, self.session = self.session, 0
-        if not session:
-            return
-        log.warning("stepping down", session=session, why=why)
-        self._writer.shut()
-        self._drop(tuple(self.owned))
-        if self._committer is not None:
-            await self._committer.close()
-            self._committer = None
-        await self._sessions.close_own(session)
+        if self.session:
+            log.warning("stepping down", session=self.session, why=why)
+            self._writer.shut()
+            self._drop(tuple(self.owned))
+            self._retire()
+        await self._close_retired()
+
+    def _retire(self) -> None:
+        assert self._committer is not None
+        self._retired.append((self.session, self._committer))
+        self.session, self._committer = 0, None
+
+    async def _close_retired(self) -> None:
+        """Close what is no longer ours: the connection first, then the session, so that others may take over."""
+        while self._retired:
+            session, committer = self._retired[0]
+            await committer.close()
+            await self._sessions.close_own(session)
+            self._retired.pop(0)
 
     async def balance(self) -> dict[str, int]:
         """Close expired sessions, take free shards up to the fair share, hand over what is beyond it."""
-        if self.fenced_session:
-            session, self.fenced_session = self.fenced_session, 0
-            await self._sessions.close_own(session)
+        await self._close_retired()
         for expired in await self._sessions.expired():
             if expired != self.session:
                 log.warning("taking over", session=expired)
@@ -166,26 +173,30 @@ class Ownership:
             self._drop(outcome.handed_over)
         if outcome.taken:
             log.info("shards taken", shards=len(outcome.taken))
-            self.owned.update(outcome.taken)
-            self._gained(outcome.taken)
+            self._gain(outcome.taken)
 
     async def adopt(self) -> dict[str, int]:
         """Find shards that others handed to us: the map names our session, and we did not know."""
         if not self.session:
             return {}
-        session = self.session
+        session, moves = self.session, self._moves
         owners = await self._sessions.shard_map()
         mine = {shard for shard, owner in enumerate(owners) if owner == session}
-        if self.session != session:
-            return {}
+        if (self.session, self._moves) != (session, moves):
+            return {}  # shards moved while the map was read: it may be older than what we know
         gained = tuple(sorted(mine - self.owned))
         if gained:
             log.info("shards received", shards=len(gained))
-            self.owned.update(gained)
-            self._gained(gained)
+            self._gain(gained)
         return {"received": len(gained)}
 
+    def _gain(self, shards: tuple[int, ...]) -> None:
+        self._moves += 1
+        self.owned.update(shards)
+        self._gained(shards)
+
     def _drop(self, shards: tuple[int, ...]) -> None:
+        self._moves += 1
         self.owned.difference_update(shards)
         self._lost(shards)
 

@@ -44,6 +44,11 @@ class Wakes:
             heappop(self._heap)
         return None
 
+    @property
+    def size(self) -> int:
+        """Entries in the heap."""
+        return len(self._heap)
+
     def clear(self) -> None:
         """Forget everything."""
         self._heap.clear()

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from services.adapters.clock import Clock
 from services.adapters.log import get_logger
 from services.core.errors import RESOURCE, NodeError
-from services.core.events import EVENTS_VERSION
 from services.core.inputs import Abort
 from services.core.ports import Committed, Commits, Fenced, NeverCommitted, Refused, RolledBack
 from services.scheduler.batch import Batch
@@ -56,7 +55,8 @@ class Writer:
         self._commits: Commits | None = None
         self.session = 0
         self.number = 0
-        self.last_commit_at = 0
+        self.last_commit_seconds = 0.0
+        self._oldest_at = 0
 
     def open(self, session: int, commits: Commits) -> None:
         """Write for a session from its first number on."""
@@ -71,6 +71,8 @@ class Writer:
 
     def put(self, item: Item) -> None:
         """Queue an input."""
+        if not self._items:
+            self._oldest_at = self._clock.now()
         self._items.append(item)
         self._wake.set()
 
@@ -84,6 +86,10 @@ class Writer:
         """Inputs that wait for their batch."""
         return len(self._items)
 
+    def lag_us(self) -> int:
+        """For how long, at most, inputs have been waiting for their batch."""
+        return self._clock.now() - self._oldest_at if self._items else 0
+
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
@@ -96,6 +102,7 @@ class Writer:
         count = min(len(self._items), BATCH_ITEMS_MAX)
         items = [self._items.popleft() for _ in range(count)]
         prepared, self._prepared = self._prepared, []
+        self._oldest_at = self._clock.now()
         batch = await self._decider.decide(items)
         for add in prepared:
             add(batch)
@@ -107,13 +114,15 @@ class Writer:
         while self._commits is commits:
             number = self.number + 1
             rows = batch.encode(self.session, number)
-            with self._metrics.commit_seconds.time():
-                outcome = await commits.commit(rows)
+            began = self._clock.monotonic()
+            outcome = await commits.commit(rows)
+            self.last_commit_seconds = self._clock.monotonic() - began
+            self._metrics.commit_seconds.observe(self.last_commit_seconds)
             if self._commits is not commits:
                 return
             match outcome:
                 case Committed():
-                    self.number, self.last_commit_at = number, self._clock.now()
+                    self.number = number
                     self._metrics.committed(len(rows.history), batch)
                     self._act(batch, rows.digest, outcome)
                     return
@@ -167,6 +176,3 @@ def _quarantine(execution_id: bytes, why: str) -> Callable[[Batch], None]:
         batch.quarantines[execution_id] = why.encode()
 
     return add
-
-
-__all__ = ["EVENTS_VERSION", "Writer"]

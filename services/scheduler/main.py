@@ -1,0 +1,121 @@
+"""Wiring of the scheduler: everything is opened here, explicitly, and closed in reverse by the drain."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable
+
+import psycopg
+
+from services.adapters.bus import BusError
+from services.adapters.cel import CelCompiler
+from services.adapters.clock import SystemClock
+from services.adapters.config import settings_or_exit
+from services.adapters.grpc.server import GrpcServer
+from services.adapters.ids import new_instance_id
+from services.adapters.lifecycle import Duty, Process, run
+from services.adapters.log import configure_logging
+from services.adapters.metrics import DutyMetrics, new_registry
+from services.adapters.nats.connection import connect
+from services.adapters.nats.publisher import NatsTaskPublisher
+from services.adapters.ops_http import OpsServer, Readiness
+from services.adapters.postgres.executions import ExecutionStore
+from services.adapters.postgres.logs import LogStore
+from services.adapters.postgres.pool import Pool
+from services.adapters.postgres.revision import check_schema
+from services.adapters.postgres.sessions import SessionStore
+from services.adapters.tokens import TokenVerifier
+from services.core.graph import RetryDefaults
+from services.scheduler.config import SchedulerSettings, read_settings
+from services.scheduler.engine import Engine
+from services.scheduler.metrics import SchedulerMetrics
+from services.scheduler.ownership import Identity
+from services.scheduler.servicer.status import SchedulerServicer
+from weconnect.scheduler.v1 import scheduler_service_pb2_grpc as rpc
+
+READ_CONNECTIONS = 4
+
+# What a database or a bus that restarts raises: duties wait and try again.
+TOLERATED = (psycopg.Error, BusError, OSError, TimeoutError)
+
+
+def main() -> int:
+    """Run a scheduler until it is told to end; returns the exit code."""
+    settings = settings_or_exit("scheduler", read_settings)
+    configure_logging("scheduler", settings.server.log_level)
+    return run("scheduler", lambda process: _serve(process, settings))
+
+
+async def _serve(process: Process, settings: SchedulerSettings) -> None:
+    registry = new_registry("scheduler")
+    clock = SystemClock()
+    readiness = Readiness("database", "nats", "session")
+    ops = OpsServer(settings.server.http, registry, readiness)
+    await ops.start()
+    process.on_drain("http", ops.stop)
+
+    pool = Pool(settings.database_url, size=READ_CONNECTIONS, application_name="wc-scheduler")
+    process.on_drain("database", pool.close)
+    lease_pool = Pool(settings.database_url, size=1, application_name="wc-scheduler-lease")
+    process.on_drain("lease", lease_pool.close)
+    await pool.run(check_schema)
+    readiness.ready("database")
+
+    bus = await connect(settings.nats.url, settings.nats.credentials or None, "scheduler")
+    process.on_drain("nats", bus.close)
+    readiness.ready("nats")
+
+    instance = new_instance_id("scheduler")
+    server = GrpcServer(
+        settings.server.grpc, TokenVerifier(settings.server.token, clock), clock, registry,
+        channelz=settings.server.channelz,
+    )  # fmt: skip
+    engine = Engine(
+        clock=clock,
+        bus=bus,
+        rows=ExecutionStore(pool),
+        logs=LogStore(pool),
+        sessions=SessionStore(lease_pool),
+        database_url=settings.database_url,
+        identity=Identity(instance, str(settings.server.grpc)),
+        compiler=CelCompiler(),
+        defaults=RetryDefaults(settings.executions.retry_attempts, settings.executions.retry_delay_us),
+        sampled=_sampler(settings),
+        draw=random.Random().random,
+        metrics=SchedulerMetrics(registry),
+    )
+    publisher = NatsTaskPublisher(bus, engine.dispatcher.confirmed, engine.dispatcher.failed, queues=("default",))
+    engine.connect(publisher)
+    process.on_drain("publisher", publisher.close)
+
+    rpc.add_SchedulerServiceServicer_to_server(
+        SchedulerServicer(instance, clock, engine, bus), server
+    )
+    await server.start()
+    process.on_drain("grpc", server.drain, timeout_s=30.0)
+    process.start(server.stream_duty())
+
+    await engine.observe_clock()
+    process.on_drain("engine", engine.leave)
+    process.spawn("writer", engine.writer.run())
+    process.spawn("log writer", engine.log_writer.run())
+    duty_metrics = DutyMetrics(registry)
+    for name, run_once, interval in engine.duties():
+        duty = Duty(name, run_once, interval, tolerated=TOLERATED, metrics=duty_metrics)
+        engine.wakers[name] = duty.wake
+        process.start(duty)
+    engine.open()
+    await engine.ownership.renew()
+    readiness.ready("session")
+
+
+def _sampler(settings: SchedulerSettings) -> Callable[[bytes], bool]:
+    """Whether an execution's attempts are sampled: by its id's hash, so that all schedulers agree."""
+    rate = settings.sampling.rate if settings.sampling.enabled else 0.0
+    threshold = int(rate * 2**32)
+
+    def sampled(execution_id: bytes) -> bool:
+        return zlib.crc32(execution_id) < threshold
+
+    return sampled
