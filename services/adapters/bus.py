@@ -98,7 +98,7 @@ class Bus(Protocol):
 
     @property
     def state(self) -> str:
-        """"connected", "reconnecting" or "closed"."""
+        """ "connected", "reconnecting" or "closed"."""
 
     def publish(self, subject: str, data: bytes, reply: str = "") -> bool:
         """Sends without waiting. False: it was dropped (buffer full, or closed).

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import random
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from services.adapters.bus import (
 )
 from services.adapters.nats.client import NatsClient, RawCallback
 from services.adapters.nats.requests import Requests
+from services.adapters.nats.subscriptions import Listeners, Subscription, Subscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -37,40 +37,6 @@ UNSENT_BYTES_MAX = 8 << 20
 CONNECTED, RECONNECTING, CLOSED = "connected", "reconnecting", "closed"
 
 
-class Subscription:
-    """A subscription that survives reconnections."""
-
-    __slots__ = ("_bus", "callback", "queue", "sid", "subject")
-
-    def __init__(self, bus: NatsBus, sid: int, subject: str, queue: str, callback: RawCallback) -> None:
-        self._bus = bus
-        self.sid = sid
-        self.subject = subject
-        self.queue = queue
-        self.callback = callback
-
-    def unsubscribe(self) -> None:
-        """Takes it back; messages under way are dropped."""
-        self._bus._unsubscribe(self)
-
-    def command(self) -> bytes:
-        """How the server is told."""
-        return f"SUB {self.subject} {self.queue} {self.sid}\r\n".encode()
-
-
-class _Listener:
-    """A callback in a list, with a way out of it."""
-
-    def __init__(self, listeners: list[Callable[[], None]], callback: Callable[[], None]) -> None:
-        self._listeners = listeners
-        self._callback = callback
-        listeners.append(callback)
-
-    def unsubscribe(self) -> None:
-        with contextlib.suppress(ValueError):
-            self._listeners.remove(self._callback)
-
-
 class NatsBus:
     """`adapters.bus.Bus` over NATS. Belongs to one event loop; made by `connect`."""
 
@@ -80,15 +46,14 @@ class NatsBus:
         self._name = name
         self._client: NatsClient | None = None
         self._closed = False
-        self._callbacks: dict[int, RawCallback] = {}
-        self._subscriptions: dict[int, Subscription] = {}
-        self._sids = itertools.count(1)
+        self._subscriptions = Subscriptions()
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._reconnected: list[Callable[[], None]] = []
-        self._disconnected: list[Callable[[], None]] = []
+        self._reconnected = Listeners()
+        self._disconnected = Listeners()
+        self._dice = random.Random()
         self._requests = Requests()
         self._inbox: Subscription | None = None
         self._payload_max = MESSAGE_BYTES_MAX
@@ -99,7 +64,7 @@ class NatsBus:
 
     @property
     def state(self) -> str:
-        """"connected", "reconnecting" or "closed"."""
+        """ "connected", "reconnecting" or "closed"."""
         if self._closed:
             return CLOSED
         return RECONNECTING if self._client is None else CONNECTED
@@ -111,11 +76,11 @@ class NatsBus:
             if asyncio.get_running_loop().time() > deadline:
                 self._closed = True
                 raise Disconnected(f"no connection to {', '.join(map(_without_password, self._servers))}")
-            await asyncio.sleep(random.uniform(*RECONNECT_WAIT_SECONDS))
+            await asyncio.sleep(self._dice.uniform(*RECONNECT_WAIT_SECONDS))
         self._keeper = asyncio.create_task(self._keep())
 
     async def _attempt(self) -> bool:
-        client = NatsClient(self._callbacks, self._on_lost)
+        client = NatsClient(self._subscriptions.callbacks, self._on_lost)
         try:
             await client.open(self._servers, self._credentials, self._name)
         except Exception as error:  # whatever it is, the next attempt may succeed
@@ -125,11 +90,13 @@ class NatsBus:
         except BaseException:
             client.abandon()
             raise
+        if client.is_closed:  # lost again before we looked
+            client.abandon()
+            return False
         self._lost.clear()
         self._client = client
         self._payload_max = min(MESSAGE_BYTES_MAX, client.max_payload)
-        for subscription in self._subscriptions.values():
-            client.send(subscription.command())
+        self._subscriptions.tell(client)
         unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
         for command in unsent:
             client.send(command)
@@ -143,17 +110,15 @@ class NatsBus:
         """Watches the connection, and makes a new one whenever it is gone."""
         while True:
             await self._until_lost()
-            if self._client is not None:
-                self._client.abandon()
-                self._client = None
+            self._abandon()
             logger.warning("nats: connection lost")
             self._requests.fail("the connection was lost before the answer")
-            _call(self._disconnected)
-            while not await self._attempt():
-                await asyncio.sleep(random.uniform(*RECONNECT_WAIT_SECONDS))
+            self._disconnected.call()
+            while not await self._attempt():  # noqa: ASYNC110  there is nothing to wait for but time
+                await asyncio.sleep(self._dice.uniform(*RECONNECT_WAIT_SECONDS))
             self.reconnections += 1
             logger.info("nats: connected again")
-            _call(self._reconnected)
+            self._reconnected.call()
 
     async def _until_lost(self) -> None:
         missed = 0
@@ -179,20 +144,22 @@ class NatsBus:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
-        if self._client is not None:
-            self._client.abandon()
-            self._client = None
+        self._abandon()
         self._requests.fail("the bus is closed")
-        self._callbacks.clear()
         self._subscriptions.clear()
+
+    def _abandon(self) -> None:
+        client, self._client, self._subscriptions.client = self._client, None, None
+        if client is not None:
+            client.abandon()
 
     def on_reconnected(self, callback: Callable[[], None]) -> Handle:
         """Calls back after each reconnection, once all subscriptions are made again."""
-        return _Listener(self._reconnected, callback)
+        return self._reconnected.add(callback)
 
     def on_disconnected(self, callback: Callable[[], None]) -> Handle:
         """Calls back whenever the connection is lost."""
-        return _Listener(self._disconnected, callback)
+        return self._disconnected.add(callback)
 
     # Sending
 
@@ -273,17 +240,7 @@ class NatsBus:
     def subscribe_raw(self, subject: str, callback: RawCallback, queue: str = "") -> Subscription:
         """Like `subscribe`, with the raw header block as the callback's fourth argument."""
         self._check(subject, queue, 0)
-        subscription = Subscription(self, next(self._sids), subject, queue, callback)
-        self._callbacks[subscription.sid] = callback
-        self._subscriptions[subscription.sid] = subscription
-        if self._client is not None:
-            self._client.send(subscription.command())
-        return subscription
-
-    def _unsubscribe(self, subscription: Subscription) -> None:
-        self._callbacks.pop(subscription.sid, None)
-        if self._subscriptions.pop(subscription.sid, None) is not None and self._client is not None:
-            self._client.send(b"UNSUB %d\r\n" % subscription.sid)
+        return self._subscriptions.add(subject, queue, callback)
 
 
 async def connect(
@@ -306,14 +263,6 @@ async def connect(
         bus.on_disconnected(on_disconnected)
     await bus.open(timeout)
     return bus
-
-
-def _call(listeners: list[Callable[[], None]]) -> None:
-    for listener in list(listeners):
-        try:
-            listener()
-        except Exception:
-            logger.exception("listener failed")
 
 
 def _without_password(server: str) -> str:
