@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import json
-import os
 import secrets
 import shutil
 import signal
 from pathlib import Path
 
 from services.local.child import Child, ProcessFailed
+from services.local.files import write_private
 from services.local.ports import LOOPBACK, free_port
 
 USER = "weconnect"
@@ -34,12 +34,14 @@ authorization {{ user: {user}, password: {password} }}
 class EmbeddedNats:
     """One server with its store in `directory`/store. Usable again after `stop` and `kill`, on the same port."""
 
+    name = "nats"
+
     def __init__(self, directory: Path, *, log: Path | None = None, port: int | None = None) -> None:
         self.directory = directory.absolute()
         self.port = port
         self._log = log or self.directory / "nats.log"
         # A name of its own tells whoever connects that this is the server it wants.
-        self._name = f"weconnect-{secrets.token_hex(4)}"
+        self._server_name = f"weconnect-{secrets.token_hex(4)}"
         self._password = secrets.token_hex(24)
         self._child: Child | None = None
 
@@ -47,6 +49,11 @@ class EmbeddedNats:
     def url(self) -> str:
         """URL for clients. It holds the password."""
         return f"nats://{USER}:{self._password}@{LOOPBACK}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        return f"{LOOPBACK}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -118,7 +125,7 @@ class EmbeddedNats:
     def _configure(self) -> Path:
         path = self.directory / "nats.conf"
         text = _CONFIGURATION.format(
-            name=self._name,
+            name=self._server_name,
             host=LOOPBACK,
             port=self.port,
             store=json.dumps(str(self._store)),
@@ -127,8 +134,7 @@ class EmbeddedNats:
             user=USER,
             password=self._password,
         )
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
+        write_private(path, text)
         return path
 
     async def _until_ready(self, child: Child) -> None:
@@ -154,7 +160,7 @@ class EmbeddedNats:
             return False
         finally:
             writer.close()
-        return info.get("server_name") == self._name and bool(info.get("jetstream"))
+        return info.get("server_name") == self._server_name and bool(info.get("jetstream"))
 
 
 def _binary() -> Path:

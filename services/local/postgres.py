@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from services.local.child import Child, ProcessFailed, ended
+from services.local.files import write_private
 from services.local.identity import Installation, choose_installation
 from services.local.ports import LOOPBACK, free_port
 
@@ -47,6 +48,8 @@ SETTINGS: Mapping[str, str] = {
 class EmbeddedPostgres:
     """One server with its data in `directory`/data. Usable again after `stop` and `kill`, on the same port."""
 
+    name = "postgres"
+
     def __init__(
         self,
         directory: Path,
@@ -71,6 +74,11 @@ class EmbeddedPostgres:
         """libpq URL of any database of this server."""
         password = self._password_file.read_text(encoding="ascii").strip()
         return f"postgresql://{SUPERUSER}:{password}@{LOOPBACK}:{self.port}/{database}"
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        return f"{LOOPBACK}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -162,10 +170,10 @@ class EmbeddedPostgres:
         data.mkdir(mode=0o700, parents=True)
         self._database_marker.unlink(missing_ok=True)
         if not self._password_file.exists():
-            _write_private(self._password_file, secrets.token_hex(24))
+            write_private(self._password_file, secrets.token_hex(24))
         # The server's user must read it once, and must not read ours.
         password_copy = data.with_name(f"{data.name}.password")
-        _write_private(password_copy, self._password_file.read_text(encoding="ascii"))
+        write_private(password_copy, self._password_file.read_text(encoding="ascii"))
         if installation.run_as.how == "user":
             for path in (data, password_copy):
                 os.chown(path, installation.run_as.uid, installation.run_as.gid)
@@ -288,9 +296,3 @@ def _postmaster_lines(data: Path) -> list[str]:
     except OSError:
         return []
     return [line.strip() for line in text.splitlines()]
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(text)
