@@ -28,14 +28,19 @@ from services.scheduler.wakes import Wakes
 
 _ATTEMPT_OVER = (NodeSucceeded, NodeFailed, NodeRetrying, AttemptLost, AttemptReturned, NodeCancelled)
 
-Publish = Callable[[str, bytes], None]
+Publish = Callable[[str, bytes], object]
 
 
 class Actor:
     """Lets the effects of a committed batch out."""
 
     def __init__(
-        self, dispatcher: Dispatcher, wakes: Wakes, live: dict[bytes, Live], publish: Publish, now: Callable[[], int]
+        self,
+        dispatcher: Dispatcher,
+        wakes: Wakes,
+        live: dict[bytes, Live],
+        publish: Publish,
+        now: Callable[[], int],
     ) -> None:
         self._dispatcher = dispatcher
         self._wakes = wakes
@@ -125,5 +130,3 @@ def _sort(
             (answer.run if counted else answer.drop).append(token)
         case CommandReply():
             pass  # its verdict is a row of the commit
-
-

@@ -47,6 +47,7 @@ class Decider:
         batch = Batch(self._clock.now())
         mine = [item for item in items if self._owns(item.execution_id)]
         await self._load(mine)
+        batch.quarantines.update(self._loader.take_broken())
         for start in range(0, len(mine), SLICE_ITEMS):
             for item in mine[start : start + SLICE_ITEMS]:
                 self._decide(item, batch)
@@ -65,11 +66,11 @@ class Decider:
             await self._loader.load_outputs(bare)
 
     def _decide(self, item: Item, batch: Batch) -> None:
+        if item.execution_id in batch.quarantines:
+            return
         live = self._live.get(item.execution_id)
         if live is None:
             self._stranger(item, batch)
-            return
-        if item.execution_id in batch.quarantines:
             return
         change = batch.change(live)
         change.items.append(item)

@@ -64,7 +64,9 @@ class Hearing:
 
         for shard in shards:
             if shard not in self._shards:
-                self._shards[shard] = self._bus.subscribe(topology.owner_subjects(shard), self._guarded_owner(hear))
+                self._shards[shard] = self._bus.subscribe(
+                    topology.owner_subjects(shard), self._guarded_owner(hear)
+                )
 
     def lost(self, shards: tuple[int, ...]) -> None:
         """Stop hearing it."""

@@ -14,7 +14,16 @@ class InFlight:
     publications (one that an earlier owner may have made counts, so that the next is asked about before it runs).
     """
 
-    __slots__ = ("attempt", "heard_at", "heartbeat_details", "publication", "published_at", "queue", "runner_id", "sequence")
+    __slots__ = (
+        "attempt",
+        "heard_at",
+        "heartbeat_details",
+        "publication",
+        "published_at",
+        "queue",
+        "runner_id",
+        "sequence",
+    )
 
     def __init__(self, attempt: int, heard_at: int, runner_id: str = "", publication: int = 0) -> None:
         self.attempt = attempt
@@ -47,7 +56,9 @@ class Live:
         "wake_at",
     )
 
-    def __init__(self, state: ExecutionState, *, asleep: bool, snapshot_bytes: int = 0, history_bytes: int = 0) -> None:
+    def __init__(
+        self, state: ExecutionState, *, asleep: bool, snapshot_bytes: int = 0, history_bytes: int = 0
+    ) -> None:
         self.state = state
         self.asleep = asleep
         self.in_flight: dict[int, InFlight] = {}

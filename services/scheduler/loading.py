@@ -75,6 +75,12 @@ class Loader:
         self._workflows = workflows
         self._live = live
         self._loaded = loaded
+        self._broken: dict[bytes, bytes] = {}
+
+    def take_broken(self) -> dict[bytes, bytes]:
+        """Executions whose histories do not apply, each with why: the next commit quarantines them."""
+        broken, self._broken = self._broken, {}
+        return broken
 
     async def load(self, execution_ids: Sequence[bytes]) -> None:
         """Load executions by id; those that are not open, or quarantined, stay absent."""
@@ -97,6 +103,7 @@ class Loader:
                 self._fold(row, workflows[row.start.version_id], histories.get(execution_id, []))
             except Exception as error:  # one corrupt history must not keep the others from their owner
                 log.error("cannot be loaded", execution_id=execution_id.hex(), exc_info=error)
+                self._broken[execution_id] = f"cannot be loaded: {type(error).__name__}: {error}".encode()[:2000]
 
     def _fold(self, row: OpenExecution, workflow: CompiledWorkflow, history: list[HistoryRow]) -> None:
         state = new_execution(info_of(row), workflow, Values(JSON, row.start.input or b""))

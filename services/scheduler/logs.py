@@ -29,7 +29,12 @@ class LogWriter:
     """Stores chunks of log lines in order of arrival, many in one statement that skips what is there."""
 
     def __init__(
-        self, store: LogStore, bus: Bus, loader: Loader, live: dict[bytes, Live], owns: Callable[[bytes], bool]
+        self,
+        store: LogStore,
+        bus: Bus,
+        loader: Loader,
+        live: dict[bytes, Live],
+        owns: Callable[[bytes], bool],
     ) -> None:
         self._store = store
         self._bus = bus

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import psycopg
 
@@ -33,6 +34,9 @@ from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.ownership import Identity
 from services.scheduler.servicer.status import SchedulerServicer
 from weconnect.scheduler.v1 import scheduler_service_pb2_grpc as rpc
+
+if TYPE_CHECKING:
+    import grpc
 
 READ_CONNECTIONS = 4
 
@@ -67,8 +71,9 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
     readiness.ready("nats")
 
     instance = new_instance_id("scheduler")
+    token = settings.server.token
     server = GrpcServer(
-        settings.server.grpc, TokenVerifier(settings.server.token, clock), clock, registry,
+        settings.server.grpc, TokenVerifier(token.public_key, token.issuer, token.audience, clock), clock, registry,
         channelz=settings.server.channelz,
     )  # fmt: skip
     engine = Engine(
@@ -80,17 +85,22 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
         database_url=settings.database_url,
         identity=Identity(instance, str(settings.server.grpc)),
         compiler=CelCompiler(),
-        defaults=RetryDefaults(settings.executions.retry_attempts, settings.executions.retry_delay_us),
+        defaults=RetryDefaults(
+            max_attempts=settings.executions.retry_attempts, base_delay_us=settings.executions.retry_delay_us
+        ),
         sampled=_sampler(settings),
         draw=random.Random().random,
         metrics=SchedulerMetrics(registry),
     )
-    publisher = NatsTaskPublisher(bus, engine.dispatcher.confirmed, engine.dispatcher.failed, queues=("default",))
+    publisher = NatsTaskPublisher(
+        bus, engine.dispatcher.confirmed, engine.dispatcher.failed, queues=("default",)
+    )
     engine.connect(publisher)
     process.on_drain("publisher", publisher.close)
 
+    # GrpcServer takes the generated functions' calls as a grpc.aio server does.
     rpc.add_SchedulerServiceServicer_to_server(
-        SchedulerServicer(instance, clock, engine, bus), server
+        SchedulerServicer(instance, clock, engine, bus), cast("grpc.aio.Server", server)
     )
     await server.start()
     process.on_drain("grpc", server.drain, timeout_s=30.0)

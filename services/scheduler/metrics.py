@@ -8,7 +8,12 @@ from services.adapters.metrics import BATCH_SIZES, COMMIT_SECONDS, Children, cou
 from services.core.events import AttemptLost, ExecutionEnded, NodeFailed, NodeRetrying, NodeSucceeded
 from services.scheduler.batch import Batch
 
-_NODE_OUTCOMES = {NodeSucceeded: "succeeded", NodeFailed: "failed", NodeRetrying: "retried", AttemptLost: "lost"}
+_NODE_OUTCOMES = {
+    NodeSucceeded: "succeeded",
+    NodeFailed: "failed",
+    NodeRetrying: "retried",
+    AttemptLost: "lost",
+}
 
 
 class SchedulerMetrics:
@@ -25,10 +30,14 @@ class SchedulerMetrics:
             counter(registry, "weconnect_commits_total", "Group commits by outcome.", ["outcome"])
         )
         self.ended = Children[Counter](
-            counter(registry, "weconnect_executions_ended_total", "Executions that ended.", ["status", "mode"])
+            counter(
+                registry, "weconnect_executions_ended_total", "Executions that ended.", ["status", "mode"]
+            )
         )
         self.nodes = Children[Counter](
-            counter(registry, "weconnect_node_attempts_total", "Attempts by what became of them.", ["outcome"])
+            counter(
+                registry, "weconnect_node_attempts_total", "Attempts by what became of them.", ["outcome"]
+            )
         )
         self.quarantined = counter(
             registry, "weconnect_quarantines_total", "Executions held because the core failed on them."

@@ -151,9 +151,15 @@ class Ownership:
                 return {"handing_over": len(hand_overs)}
         return {}
 
-    def _surplus(self, living: list[SessionRow], held: dict[int, int], fair: int) -> tuple[tuple[int, int], ...]:
+    def _surplus(
+        self, living: list[SessionRow], held: dict[int, int], fair: int
+    ) -> tuple[tuple[int, int], ...]:
         """Shards beyond the fair share, each with a living session below it that knows our events."""
-        able = [row.session for row in living if row.events_version >= EVENTS_VERSION and row.session != self.session]
+        able = [
+            row.session
+            for row in living
+            if row.events_version >= EVENTS_VERSION and row.session != self.session
+        ]
         surplus = sorted(self.owned)[fair:][:HAND_OVER_MAX]
         given: list[tuple[int, int]] = []
         floor = SHARDS // len(living)

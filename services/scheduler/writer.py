@@ -15,7 +15,7 @@ from services.adapters.clock import Clock
 from services.adapters.log import get_logger
 from services.core.errors import RESOURCE, NodeError
 from services.core.inputs import Abort
-from services.core.ports import Committed, Commits, Fenced, NeverCommitted, Refused, RolledBack
+from services.core.ports import Commits, Committed, Fenced, NeverCommitted, Refused, RolledBack
 from services.scheduler.batch import Batch
 from services.scheduler.deciding import Decider
 from services.scheduler.items import Item
@@ -161,14 +161,21 @@ class Writer:
             return
         for change in batch.changes.values():
             self._decider.forget(change.live)
-            log.error("data refused", execution_id=change.live.id.hex(), sqlstate=outcome.sqlstate, error=outcome.message)
+            log.error(
+                "data refused",
+                execution_id=change.live.id.hex(),
+                sqlstate=outcome.sqlstate,
+                error=outcome.message,
+            )
             if any(isinstance(item.happened, Abort) for item in change.items):
                 self.prepare(_quarantine(change.live.id, f"refused by the database: {outcome.sqlstate}"))
                 continue
             message = f"the database refused the data of this step ({outcome.sqlstate})"
             self.put(Item(change.live.id, Abort(NodeError(RESOURCE, message, retryable=False))))
         if not batch.changes:
-            raise RuntimeError(f"a commit without executions was refused: {outcome.sqlstate} {outcome.message}")
+            raise RuntimeError(
+                f"a commit without executions was refused: {outcome.sqlstate} {outcome.message}"
+            )
 
 
 def _quarantine(execution_id: bytes, why: str) -> Callable[[Batch], None]:
