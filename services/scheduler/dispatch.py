@@ -27,6 +27,8 @@ log = get_logger(__name__)
 
 WINDOW_MIN = 64
 WINDOW_SLOTS_FACTOR = 2
+# Tasks published beyond the window when shards change hands.
+FLUSH_TASKS_MAX = 1000
 
 
 class Dispatcher:
@@ -80,12 +82,16 @@ class Dispatcher:
         window = max(WINDOW_MIN, WINDOW_SLOTS_FACTOR * self.slots.get(queue, 0))
         return max(1, int(window * self.share)) - self._out[queue]
 
-    def pump(self) -> None:
-        """Publish what the windows have room for."""
+    def flush(self) -> None:
+        """Publish beyond the windows, within a bound: whoever owns the executions next need not wonder."""
+        self.pump(FLUSH_TASKS_MAX)
+
+    def pump(self, beyond: int = 0) -> None:
+        """Publish what the windows have room for, and so many tasks beyond."""
         for queue, backlog in self._backlogs.items():
             if not backlog.size:
                 continue
-            room = self.room(queue)
+            room = self.room(queue) + beyond
             while room > 0 and (waiting := backlog.take()) is not None:
                 live = waiting.live
                 if self._live.get(live.id) is not live:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from services.adapters.bus import Bus, TaskPublisher
@@ -32,6 +33,9 @@ from services.scheduler.runners import Runners
 from services.scheduler.versions import VersionCache
 from services.scheduler.wakes import Wakes
 from services.scheduler.writer import Writer
+
+# How long a drain waits for the writer to become idle.
+LEAVE_SECONDS = 5.0
 
 RunOnce = Callable[[], Awaitable[Mapping[str, int] | None]]
 
@@ -128,9 +132,16 @@ class Engine:
         return {"offset_us": self.clock.offset_us}
 
     async def leave(self) -> None:
-        """Drain: others take the shards at once."""
-        await self.ownership.leave()
+        """Drain: hear nothing new, finish what is decided, then let others take the shards at once."""
+        self.ownership.leaving = True
         self.hearing.close()
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self.writer.until_idle()
+        except TimeoutError:
+            pass  # whoever takes the shards reads rows, not our memory
+        self.dispatcher.flush()
+        await self.ownership.leave()
 
     async def counts(self) -> tuple[int, int, int]:
         """Open executions of our shards: awake, asleep, quarantined."""
@@ -150,6 +161,8 @@ class Engine:
 
     def _committed(self, batch: Batch, digest: bytes, outcome: Committed) -> None:
         self.actor.act(batch, digest, outcome)
+        if outcome.handed_over:
+            self.dispatcher.flush()
         if outcome.taken or outcome.handed_over:
             self.ownership.committed(outcome)
 

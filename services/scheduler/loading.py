@@ -103,7 +103,9 @@ class Loader:
                 self._fold(row, workflows[row.start.version_id], histories.get(execution_id, []))
             except Exception as error:  # one corrupt history must not keep the others from their owner
                 log.error("cannot be loaded", execution_id=execution_id.hex(), exc_info=error)
-                self._broken[execution_id] = f"cannot be loaded: {type(error).__name__}: {error}".encode()[:2000]
+                self._broken[execution_id] = f"cannot be loaded: {type(error).__name__}: {error}".encode()[
+                    :2000
+                ]
 
     def _fold(self, row: OpenExecution, workflow: CompiledWorkflow, history: list[HistoryRow]) -> None:
         state = new_execution(info_of(row), workflow, Values(JSON, row.start.input or b""))

@@ -7,8 +7,6 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-import psycopg
-
 from services.adapters.bus import BusError
 from services.adapters.cel import CelCompiler
 from services.adapters.clock import SystemClock
@@ -21,6 +19,7 @@ from services.adapters.metrics import DutyMetrics, new_registry
 from services.adapters.nats.connection import connect
 from services.adapters.nats.publisher import NatsTaskPublisher
 from services.adapters.ops_http import OpsServer, Readiness
+from services.adapters.postgres.errors import DatabaseUnavailableError
 from services.adapters.postgres.executions import ExecutionStore
 from services.adapters.postgres.logs import LogStore
 from services.adapters.postgres.pool import Pool
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 READ_CONNECTIONS = 4
 
 # What a database or a bus that restarts raises: duties wait and try again.
-TOLERATED = (psycopg.Error, BusError, OSError, TimeoutError)
+TOLERATED = (DatabaseUnavailableError, BusError, OSError, TimeoutError)
 
 
 def main() -> int:

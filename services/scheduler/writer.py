@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from services.adapters.clock import Clock
 from services.adapters.log import get_logger
+from services.adapters.postgres.errors import DatabaseUnavailableError
 from services.core.errors import RESOURCE, NodeError
 from services.core.inputs import Abort
 from services.core.ports import Commits, Committed, Fenced, NeverCommitted, Refused, RolledBack
@@ -51,6 +52,8 @@ class Writer:
         self._metrics = metrics
         self._items: deque[Item] = deque()
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._prepared: list[Callable[[Batch], None]] = []
         self._commits: Commits | None = None
         self.session = 0
@@ -90,20 +93,33 @@ class Writer:
         """For how long, at most, inputs have been waiting for their batch."""
         return self._clock.now() - self._oldest_at if self._items else 0
 
+    async def until_idle(self) -> None:
+        """Return once nothing is queued and no commit is in flight."""
+        await self._idle.wait()
+
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
+            self._idle.clear()
             while self._commits is not None and (self._items or self._prepared):
                 await self._turn(self._commits)
+            self._idle.set()
 
     async def _turn(self, commits: Commits) -> None:
         count = min(len(self._items), BATCH_ITEMS_MAX)
         items = [self._items.popleft() for _ in range(count)]
         prepared, self._prepared = self._prepared, []
         self._oldest_at = self._clock.now()
-        batch = await self._decider.decide(items)
+        try:
+            batch = await self._decider.decide(items)
+        except DatabaseUnavailableError:
+            # Nothing was decided yet: loading comes first. The same inputs again, once rows can be read.
+            self._items.extendleft(reversed(items))
+            self._prepared[:0] = prepared
+            await asyncio.sleep(BACKOFF_SECONDS_MAX / 4)
+            return
         for add in prepared:
             add(batch)
         if self._commits is commits:
