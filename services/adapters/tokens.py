@@ -28,12 +28,13 @@ CACHE_ENTRIES_MAX = 10_000
 
 
 class InvalidToken(Exception):
-    """The token proves nothing; `reason` is UPPER_SNAKE."""
+    """The token proves nothing; `reason` is TOKEN_INVALID or TOKEN_EXPIRED, `claim` the one that is wrong."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, claim: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.metadata = {"claim": claim} if claim else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class TokenVerifier:
             if self._clock.now() < identity.expires_at:
                 return identity
             del self._verified[token]
-            raise InvalidToken("TOKEN_EXPIRED", "the token has expired")
+            raise InvalidToken("TOKEN_EXPIRED", "the token has expired", "exp")
         identity = self._verify_new(token)
         self._verified[token] = identity
         if len(self._verified) > CACHE_ENTRIES_MAX:
@@ -93,15 +94,15 @@ class TokenVerifier:
         claims = decoded.claims
         now = self._clock.now() // SECOND
         if claims.get("iss") != self._issuer:
-            raise InvalidToken("TOKEN_ISSUER", "the token comes from another issuer")
+            raise InvalidToken("TOKEN_INVALID", "the token comes from another issuer", "iss")
         audience = claims.get("aud")
         if self._audience not in (audience if isinstance(audience, list) else [audience]):
-            raise InvalidToken("TOKEN_AUDIENCE", "the token is meant for another audience")
+            raise InvalidToken("TOKEN_INVALID", "the token is meant for another audience", "aud")
         expires = _seconds(claims, "exp", None)
         if expires + SKEW_SECONDS <= now:
-            raise InvalidToken("TOKEN_EXPIRED", "the token has expired")
+            raise InvalidToken("TOKEN_EXPIRED", "the token has expired", "exp")
         if _seconds(claims, "nbf", 0) - SKEW_SECONDS > now:
-            raise InvalidToken("TOKEN_NOT_YET_VALID", "the token is not valid yet")
+            raise InvalidToken("TOKEN_INVALID", "the token is not valid yet", "nbf")
         return Identity(
             organization_id=_name(claims, "org"),
             user_id=_name(claims, "sub"),
@@ -121,21 +122,21 @@ def _without_naming_advice() -> Iterator[None]:
 def _seconds(claims: dict[str, Any], name: str, default: int | None) -> int:
     value = claims.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1 << 53:
-        raise InvalidToken("TOKEN_INVALID", f"the token's claim {name} is missing or not a time")
+        raise InvalidToken("TOKEN_INVALID", f"the token's claim {name} is missing or not a time", name)
     return int(value)
 
 
 def _name(claims: dict[str, Any], name: str) -> str:
     value = claims.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= NAME_CHARACTERS_MAX or "\0" in value:
-        raise InvalidToken("TOKEN_INVALID", f"the token's claim {name} is missing or not a name")
+        raise InvalidToken("TOKEN_INVALID", f"the token's claim {name} is missing or not a name", name)
     return value
 
 
 def _roles(claims: dict[str, Any]) -> frozenset[str]:
     value = claims.get("roles", [])
     if not isinstance(value, list) or not all(isinstance(role, str) for role in value):
-        raise InvalidToken("TOKEN_INVALID", "the token's claim roles is not a list of names")
+        raise InvalidToken("TOKEN_INVALID", "the token's claim roles is not a list of names", "roles")
     return frozenset(value)
 
 

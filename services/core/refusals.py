@@ -10,6 +10,8 @@ from enum import Enum
 
 from services.core.errors import Problem
 
+INVALID_REQUEST = "INVALID_REQUEST"
+
 
 class Kind(Enum):
     """What a refusal is at heart; names follow the canonical codes of google.rpc."""
@@ -57,21 +59,22 @@ class Refusal(Exception):
         self.retry_after_us = retry_after_us
 
 
-def invalid(problems: Iterable[Problem], reason: str = "INVALID_REQUEST", message: str = "") -> Refusal:
+def invalid(problems: Iterable[Problem], reason: str = INVALID_REQUEST, message: str = "") -> Refusal:
     """What the client sent is wrong; every problem with its field."""
     listed = tuple(problems)
     if not message:
         message = "; ".join(f"{p.path}: {p.message}" if p.path else p.message for p in listed[:3])
         if len(listed) > 3:
             message += f"; and {len(listed) - 3} more problems"
-    return Refusal(Kind.INVALID_ARGUMENT, reason, message, problems=listed)
+    metadata = {"problems": str(len(listed))}
+    return Refusal(Kind.INVALID_ARGUMENT, reason, message, problems=listed, metadata=metadata)
 
 
 def invalid_field(path: str, reason: str, message: str) -> Refusal:
-    """One field is wrong; its reason is the refusal's too."""
+    """One field is wrong; `reason` says how."""
     return Refusal(
         Kind.INVALID_ARGUMENT,
-        reason,
+        INVALID_REQUEST,
         f"{path}: {message}",
         problems=[Problem(path, reason, message)],
         metadata={"field": path},
@@ -88,7 +91,7 @@ def over_limit(
         reason,
         f"{path}: {message}",
         problems=[Problem(path, reason, message)],
-        metadata={"field": path, "limit": limit, "highest": str(highest), "actual": str(actual)},
+        metadata={"field": path, "limit": limit, "max": str(highest), "value": str(actual)},
     )
 
 
@@ -130,7 +133,7 @@ def exhausted(
     """A bound of the installation or the organization is reached; nothing was written."""
     return Refusal(
         Kind.RESOURCE_EXHAUSTED,
-        "RESOURCE",
+        "OVERLOADED",
         message,
         metadata={"limit": limit, **(metadata or {})},
         retry_after_us=retry_after_us,
@@ -138,16 +141,25 @@ def exhausted(
     )
 
 
-def unavailable(reason: str, message: str, retry_after_us: int = 1_000_000) -> Refusal:
+def unavailable(
+    reason: str, message: str, retry_after_us: int = 1_000_000, metadata: Mapping[str, str] | None = None
+) -> Refusal:
     """The service cannot do it now; the same request may be sent again."""
-    return Refusal(Kind.UNAVAILABLE, reason, message, retry_after_us=retry_after_us)
+    return Refusal(Kind.UNAVAILABLE, reason, message, retry_after_us=retry_after_us, metadata=metadata)
 
 
-def unauthenticated(reason: str, message: str) -> Refusal:
+def not_supported(feature: str) -> Refusal:
+    """This release does not do what was asked."""
+    message = f"{feature} is not supported by this release"
+    return Refusal(Kind.UNIMPLEMENTED, "NOT_SUPPORTED", message, metadata={"feature": feature})
+
+
+def unauthenticated(reason: str, message: str, metadata: Mapping[str, str] | None = None) -> Refusal:
     """No valid token came with the request."""
-    return Refusal(Kind.UNAUTHENTICATED, reason, message)
+    return Refusal(Kind.UNAUTHENTICATED, reason, message, metadata=metadata)
 
 
-def denied(reason: str, message: str) -> Refusal:
-    """The token is valid but does not allow this."""
-    return Refusal(Kind.PERMISSION_DENIED, reason, message)
+def role_missing(role: str) -> Refusal:
+    """The token is valid but its roles do not allow this."""
+    message = f"this needs the role {role}"
+    return Refusal(Kind.PERMISSION_DENIED, "ROLE_MISSING", message, metadata={"role": role})

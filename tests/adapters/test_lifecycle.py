@@ -84,7 +84,6 @@ async def test_a_woken_duty_runs_at_once_and_finishes_its_run_in_a_drain() -> No
     process.start(duty)
     await started.get()
     may_finish.set()
-    await asyncio.sleep(0)
     duty.wake()
     await started.get()
     assert await process.drain() == 0

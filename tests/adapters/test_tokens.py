@@ -49,26 +49,27 @@ def test_minted_token_is_accepted_until_it_expires() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("change", "claim"),
     [
-        ({"iss": "other"}, "TOKEN_ISSUER"),
-        ({"aud": "other"}, "TOKEN_AUDIENCE"),
-        ({"aud": ["other"]}, "TOKEN_AUDIENCE"),
-        ({"exp": AT - 61}, "TOKEN_EXPIRED"),
-        ({"exp": None}, "TOKEN_INVALID"),
-        ({"exp": "tomorrow"}, "TOKEN_INVALID"),
-        ({"nbf": AT + 61}, "TOKEN_NOT_YET_VALID"),
-        ({"sub": ""}, "TOKEN_INVALID"),
-        ({"org": None}, "TOKEN_INVALID"),
-        ({"org": "x" * 129}, "TOKEN_INVALID"),
-        ({"roles": "admin"}, "TOKEN_INVALID"),
+        ({"iss": "other"}, "iss"),
+        ({"aud": "other"}, "aud"),
+        ({"aud": ["other"]}, "aud"),
+        ({"exp": AT - 61}, "exp"),
+        ({"exp": None}, "exp"),
+        ({"exp": "tomorrow"}, "exp"),
+        ({"nbf": AT + 61}, "nbf"),
+        ({"sub": ""}, "sub"),
+        ({"org": None}, "org"),
+        ({"org": "x" * 129}, "org"),
+        ({"roles": "admin"}, "roles"),
     ],
 )
-def test_wrong_claims_are_refused(change: dict[str, Any], reason: str) -> None:
+def test_wrong_claims_are_refused(change: dict[str, Any], claim: str) -> None:
     claims = {name: value for name, value in {**CLAIMS, **change}.items() if value is not None}
     with pytest.raises(InvalidToken) as refused:
         _verifier().verify(mint(KEYS.private_key, claims))
-    assert refused.value.reason == reason
+    assert refused.value.metadata == {"claim": claim}
+    assert refused.value.reason == ("TOKEN_EXPIRED" if change.get("exp") == AT - 61 else "TOKEN_INVALID")
 
 
 def test_skew_of_a_minute_is_allowed() -> None:

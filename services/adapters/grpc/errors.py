@@ -1,7 +1,7 @@
 """The one place that maps errors to google.rpc.Status. Nothing else of an error ever reaches a client.
 
 Each status has exactly one `ErrorInfo` (AIP-193) and the details that go with its kind. Texts of drivers, SQL
-and stacks stay here: what is not a `Refusal` becomes INTERNAL with a correlation id.
+and stacks stay here: what is not a `Refusal` becomes INTERNAL with an id that finds it in the logs.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def internal_failure(request_id: str) -> Failure:
     """Status of an error nobody expected; the log has it under the same id."""
     text = f"internal error; quote {request_id} when you report it"
     status = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message=text)
-    info = details.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"correlationId": request_id})
+    info = details.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"faultId": request_id})
     status.details.append(_packed(info))
     return Failure(grpc.StatusCode.INTERNAL, text, status.SerializeToString())
 

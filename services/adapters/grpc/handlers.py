@@ -28,9 +28,9 @@ from services.adapters.tokens import Identity, InvalidToken, TokenVerifier
 from services.core.refusals import (
     Kind,
     Refusal,
-    denied,
     exhausted,
     invalid_field,
+    role_missing,
     unauthenticated,
 )
 from services.core.units import SECOND
@@ -108,7 +108,7 @@ class Wrapper:
         if path not in PUBLIC_METHODS:
             identity = self._identify(authorization)
             if role and role not in identity.roles:
-                raise denied("ROLE_MISSING", f"this method needs the role {role}")
+                raise role_missing(role)
         call = Call(identity, request_id, deadline, self.clock)
         enter_call(call)
         return call
@@ -116,16 +116,17 @@ class Wrapper:
     def _identify(self, authorization: str) -> Identity:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise unauthenticated("TOKEN_MISSING", "send a token as `authorization: Bearer …`")
+            message = "send a token as `authorization: Bearer …`"
+            raise unauthenticated("TOKEN_MISSING", message, {"header": "authorization"})
         try:
             return self._verifier.verify(token.strip())
         except InvalidToken as error:
-            raise unauthenticated(error.reason, error.message) from None
+            raise unauthenticated(error.reason, error.message, error.metadata) from None
 
     def enter_unary(self) -> None:
         """Count a unary call in. Raises Refusal when too many are being served."""
         if self._unary_in_flight >= UNARY_IN_FLIGHT_MAX:
-            raise exhausted("requests in flight", "the server is busy; try again", SECOND)
+            raise exhausted("unary_in_flight_max", "the server is busy; try again", SECOND)
         self._unary_in_flight += 1
 
     def leave_unary(self) -> None:
@@ -135,7 +136,7 @@ class Wrapper:
     def enter_stream(self, identity: Identity) -> None:
         """Register the running task as a stream. Raises Refusal when too many are open."""
         if len(self._streams) >= STREAMS_OPEN_MAX:
-            raise exhausted("open streams", "the server has too many open streams; try again", SECOND)
+            raise exhausted("streams_open_max", "the server has too many open streams; try again", SECOND)
         self._streams.add(identity.expires_at)
 
     def leave_stream(self) -> Refusal | None:
@@ -269,10 +270,12 @@ class _Method:
             return failure_of(error)
         if isinstance(error, TimeoutError):
             text = f"not done within the {UNARY_SECONDS:g} s that calls without a deadline have"
-            return failure_of(Refusal(Kind.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", text))
+            return failure_of(Refusal(Kind.DEADLINE_EXCEEDED, "DEADLINE", text))
         if isinstance(error, NotImplementedError):
             text = f"{self._path} is not served here"
-            return failure_of(Refusal(Kind.UNIMPLEMENTED, "UNIMPLEMENTED", text))
+            return failure_of(
+                Refusal(Kind.UNIMPLEMENTED, "NOT_SUPPORTED", text, metadata={"feature": self._path})
+            )
         request_id = current_call().request_id
         log.error("unexpected error", method=self._path, exc_info=error)
         return internal_failure(request_id)
