@@ -76,7 +76,7 @@ class LogWriter:
             if live is not None and chunk.node < len(live.state.workflow.nodes):
                 rows.extend(_rows(live, chunk))
         if rows:
-            await self._store.insert(rows)
+            await self._store.append(rows)
             self.lines += len(rows)
         for _, reply in chunks:
             if reply:
