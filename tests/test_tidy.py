@@ -11,8 +11,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("services", "sdk", "tests", "scripts", "benchmarks", "examples", "protos", "docs", "deploy", ".ci")
-GENERATED = {ROOT / "sdk/weconnect" / name for name in ("executions", "scheduler", "runner", "monitor", "internal")}
-TEXTS = {".py", ".proto", ".md", ".toml", ".yaml", ".yml", ".json", ".sh", ".sql", ".mako", ".txt", ".lock", ""}
+GENERATED = {
+    ROOT / "sdk/weconnect" / name for name in ("executions", "scheduler", "runner", "monitor", "internal")
+}
+TEXTS = {
+    ".py",
+    ".proto",
+    ".md",
+    ".toml",
+    ".yaml",
+    ".yml",
+    ".json",
+    ".sh",
+    ".sql",
+    ".mako",
+    ".txt",
+    ".lock",
+    "",
+}
 
 MODULE_LINES_MAX = 300
 FUNCTION_LINES_MAX = 50
@@ -42,7 +58,9 @@ def files() -> Iterator[Path]:
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*")):
             ours = path.is_file() and path.suffix in TEXTS and not GENERATED & set(path.parents)
-            if ours and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(ROOT).parts[1:]):
+            if ours and not any(
+                part.startswith((".", "__pycache__")) for part in path.relative_to(ROOT).parts[1:]
+            ):
                 yield path
 
 
@@ -77,7 +95,9 @@ def functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef
 def test_modules_are_short() -> None:
     """A module has at most 300 lines, unless the list above says why not."""
     lengths = {name(path): len(path.read_text().splitlines()) for path in modules()}
-    assert {at: lines for at, lines in lengths.items() if lines > MODULE_LINES_MAX and at not in LONG_MODULES} == {}
+    assert {
+        at: lines for at, lines in lengths.items() if lines > MODULE_LINES_MAX and at not in LONG_MODULES
+    } == {}
     assert [at for at in LONG_MODULES if lengths.get(at, 0) <= MODULE_LINES_MAX] == [], "not long any more"
 
 
@@ -88,14 +108,20 @@ def test_functions_are_short() -> None:
         for path in modules()
         for dotted, function in functions(ast.parse(path.read_text()), "")
     }
-    long = {at: lines for at, lines in lengths.items() if lines > FUNCTION_LINES_MAX and at not in LONG_FUNCTIONS}
+    long = {
+        at: lines for at, lines in lengths.items() if lines > FUNCTION_LINES_MAX and at not in LONG_FUNCTIONS
+    }
     assert long == {}
-    assert [at for at in LONG_FUNCTIONS if lengths.get(at, 0) <= FUNCTION_LINES_MAX] == [], "not long any more"
+    assert [at for at in LONG_FUNCTIONS if lengths.get(at, 0) <= FUNCTION_LINES_MAX] == [], (
+        "not long any more"
+    )
 
 
 def test_names_say_what_things_are() -> None:
     """No module or package is called by a word that means nothing."""
-    assert [name(path) for path in modules() if VAGUE_NAMES & {*path.relative_to(ROOT).parts, path.stem}] == []
+    assert [
+        name(path) for path in modules() if VAGUE_NAMES & {*path.relative_to(ROOT).parts, path.stem}
+    ] == []
 
 
 def test_modules_and_packages_say_what_they_are_for() -> None:
