@@ -1,0 +1,1 @@
+"""What a runner does in the background; each duty is one file."""
