@@ -26,7 +26,6 @@ RESERVED_WORDS = CEL_WORDS | frozenset(
     ["as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop"]
     + ["namespace", "package", "return", "var", "void", "while"]
 )
-)
 
 _SPACE = r"[ \t\r\n\f]+|//[^\n]*"
 _RAW = r"""(?:[bB]?[rR]|[rR][bB])(?:\"\"\".*?\"\"\"|'''.*?'''|"[^"\n\r]*"|'[^'\n\r]*')"""
