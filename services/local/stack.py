@@ -19,6 +19,7 @@ from services.local.postgres import EmbeddedPostgres
 from services.local.service import KINDS, Service
 
 MIGRATION = (sys.executable, "-m", "services.adapters.postgres.migrate")
+LOOPBACK_NETWORK = "127.0.0.0/8"
 DESCRIPTION_FILE = "stack.json"
 
 
@@ -133,6 +134,8 @@ class Stack:
         env = {**self._env, **self.access.environment(), "WECONNECT_NATS_URL": self.nats.url}
         if kind == "runner":
             env.pop("WECONNECT_DATABASE_URL", None)  # a runner has no database
+            # On one machine the services that workflows call are on it as well.
+            env.setdefault("WECONNECT_HTTP_ALLOW", LOOPBACK_NETWORK)
         else:
             env["WECONNECT_DATABASE_URL"] = self.postgres.url
         return env
