@@ -72,7 +72,7 @@ def test_failures_say_how_to_go_on() -> None:
     assert (declined.type, declined.retryable, str(declined)) == ("CARD_DECLINED", False, "no funds")
     plain = NonRetryable("no funds")
     assert (plain.type, plain.message) == ("NODE_EXECUTION", "no funds")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="retry_after"):
         NodeFailure("X", retry_after=-1)
 
 
