@@ -1,0 +1,1 @@
+"""Ours and the floor, measured in one run."""
