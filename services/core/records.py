@@ -230,3 +230,49 @@ class LogRow:
     iteration: int = 0
     execution_step: int = 0
     sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A start and its idempotency key; an empty key asks for no protection.
+
+    `body_hash` is of the request as sent. `replaces`: the execution that the key names now and may leave, for
+    a restart after failure.
+    """
+
+    start: NewExecution
+    key: str = ""
+    body_hash: bytes = b""
+    replaces: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartResult:
+    """The execution that stands for a start; not `inserted`: the key named it before, `body_hash` is the first's."""
+
+    execution_id: bytes
+    inserted: bool
+    body_hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFilter:
+    """Which executions a list shows; empty means all. `created_after` is inclusive, `created_before` exclusive.
+
+    `labels`: all of them match. `retry_of` and `parent` find what was made from an execution.
+    """
+
+    statuses: frozenset[str] = frozenset()
+    modes: frozenset[str] = frozenset()
+    workflow_id: bytes | None = None
+    user_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_after: int | None = None
+    created_before: int | None = None
+    retry_of: bytes | None = None
+    parent: bytes | None = None
+    root: bytes | None = None
+
+
+# Place in a list: (created_at, execution_id) of the last row shown.
+Position = tuple[int, bytes]

@@ -1,14 +1,16 @@
 """The only place that speaks SQL.
 
 Plain values in and out: ids are 16 raw bytes, instants and durations integers in microseconds; rows are the
-dataclasses of `services.core.records`, batches and outcomes those of `services.core.ports`. `url` is a
-libpq URL.
+dataclasses of `services.core.records` and `services.core.rollups`, batches and outcomes those of
+`services.core.ports`. `url` is a libpq URL. What fails raises a `Refusal` of `errors`: DatabaseUnavailableError,
+DataRefusedError.
 
 migrate.migrate(url)                        blocks; from a running loop: asyncio.to_thread
 revision.check_schema(connection)           raises SchemaUnknownError; `await pool.run(check_schema)`
 partitions.ensure_partitions(connection)    a duty: `await pool.run(ensure_partitions)`
 pool.Pool(url, size=, application_name=)    connections of every store below; .close()
 
+For the scheduler
 commit.Committer(url, session)              .commit(CommitBatch) -> Outcome; .close()
 sessions.SessionStore(pool, lease_us=)      .open(holder, address, events_version) -> SessionRow
     .renew(session) -> lease_until | None   .expired() -> [session]   .living() -> [SessionRow]
@@ -20,4 +22,24 @@ executions.ExecutionStore(pool)             for the owner of the shards, never f
     .inputs(ids) -> {id: bytes | None}   .versions(ids) -> [VersionRow]
     .history_after([(id, sequence)])   .rows_with([(id, sequence)]) -> [HistoryRow]
     .unanswered_commands(shards, limit) -> [CommandRow]
+logs.LogStore(pool)                         .append([LogRow]) -> new ones, with their sequence
+    .read(org, execution_id, after=, limit=, level=, node_id=, attempt=) -> [LogRow]
+
+For api
+starts.StartWriter(url)                     .put(StartRequest) -> StartResult, committed; .close()
+starts.IdempotencyKeys(pool)                .execution_of(org, key) -> StartResult | None
+commands.CommandWriter(url)                 .put(NewCommand) -> CommandRow, recorded; .close()
+commands.CommandStore(pool)                 .decided(ids)   .by_ids(org, ids)   .by_request(org, request_id)
+workflows.WorkflowStore(pool)               .create(org, name, NewVersion)   .update(org, workflow_id, NewVersion)
+    -> Saved | None   .by_id   .by_name   .list(org, limit=, after_name=, prefix=)   .version(org, id, number)
+    .version_by_id(org, id)   .list_versions(org, id, limit=, before=)
+lists.ExecutionLists(pool)                  .list(org, ExecutionFilter, limit=, after=, oldest_first=, payloads=)
+    .get(org, id)   .get_many(org, ids) -> [ExecutionRecord]
+feed.CommitFeed(pool)                       .heads() -> {session: number}   .after({session: number}, limit)
+    .last_sequences(ids) -> {id: sequence}  .history(org, id, after=, limit=) -> [HistoryRow]
+
+For the monitor and duties
+rollups.RollupStore(pool, reader)           .next_commits(limit) -> ([CommitRow], [CursorMove])
+    .apply(moves, executions, nodes, merge) -> bool   .executions(org, since, until, workflow_id=)   .nodes(…)
+sweeps.Sweeper(pool)                        .commits(readers, limit=)   .insert_batches()   .idempotency_keys()
 """

@@ -51,10 +51,13 @@ _OUTPUTS = (
     " cross join lateral (select * from execution_history x where x.execution_id = w.id"
     " and x.sequence <= w.wanted order by x.sequence desc limit 1) h"
 )
+COMMAND_COLUMNS = (
+    "c.id, c.execution_id, c.organization_id, c.request_id, c.kind, c.body, c.created_at, c.requested_by,"
+    " c.verdict, c.verdict_body, c.decided_at"
+)
 _COMMANDS = (
-    "select id, execution_id, organization_id, request_id, kind, body, created_at, requested_by,"
-    " verdict, verdict_body, decided_at from commands"
-    " where verdict is null and shard = any(%s::smallint[]) order by created_at, id limit %s"
+    f"select {COMMAND_COLUMNS} from commands c where verdict is null and shard = any(%s::smallint[])"
+    " order by created_at, id limit %s"
 )
 _VERSIONS = (
     "select id, workflow_id, organization_id, version, definition, content_hash, hash_form, created_at,"
@@ -124,7 +127,7 @@ class ExecutionStore:
     async def unanswered_commands(self, shards: Sequence[int], limit: int) -> list[CommandRow]:
         """Commands of the shards without a verdict, oldest first. No cursor: rows commit out of order."""
         return [
-            _command(row) for row in await self._pool.fetch(_COMMANDS, (smallints(shards), Bigint(limit)))
+            command_of(row) for row in await self._pool.fetch(_COMMANDS, (smallints(shards), Bigint(limit)))
         ]
 
     async def versions(self, version_ids: Sequence[bytes]) -> list[VersionRow]:
@@ -136,5 +139,6 @@ def _open(row: Row) -> OpenExecution:
     return OpenExecution(start_of(row), *row[START_WIDTH:])
 
 
-def _command(row: Row) -> CommandRow:
+def command_of(row: Row) -> CommandRow:
+    """The command in a row of COMMAND_COLUMNS."""
     return CommandRow(NewCommand(*row[:8]), *row[8:])

@@ -14,6 +14,7 @@ from typing import TypeVar
 import psycopg
 
 from services.adapters.postgres.connection import Connection, Parameters, Row, bounded, connect, fetch
+from services.adapters.postgres.errors import as_refusal
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Pool:
     async def fetch(self, query: str, parameters: Parameters = None) -> list[Row]:
         """Rows of one statement. It runs twice when a connection is lost, so a repeat must be harmless.
 
-        Raises psycopg.OperationalError when the server cannot be reached.
+        Raises DatabaseUnavailableError when the server cannot be reached, DataRefusedError for bad values.
         """
         return await self.run(lambda connection: fetch(connection, query, parameters))
 
@@ -58,21 +59,27 @@ class Pool:
             async with connection.transaction():
                 return await work(connection)
 
-        for _ in range(_ATTEMPTS_MAX - 1):
+        for attempt in range(1, _ATTEMPTS_MAX + 1):
             try:
-                return await self.run(inside)
-            except psycopg.OperationalError as error:
-                if error.sqlstate not in _AGAIN:
-                    raise
-        return await self.run(inside)
+                return await self._run(inside)
+            except psycopg.Error as error:
+                if error.sqlstate not in _AGAIN or attempt == _ATTEMPTS_MAX:
+                    raise as_refusal(error) from error
+        raise AssertionError("unreachable")
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Run `work` with a connection of its own, again on a fresh one when the first was found dead."""
+        try:
+            return await self._run(work)
+        except psycopg.Error as error:
+            raise as_refusal(error) from error
+
+    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._room:
             connection = self._idle.pop() if self._idle else await self._open()
             try:
                 return await self._use(connection, work)
-            except psycopg.OperationalError:
+            except (psycopg.OperationalError, psycopg.InterfaceError):
                 if not connection.closed:
                     raise
                 await self._discard_idle()

@@ -8,7 +8,7 @@ from services.adapters.postgres.commit import Committer, application_name
 from services.adapters.postgres.executions import ExecutionStore
 from services.adapters.postgres.pool import Pool
 from services.adapters.postgres.sessions import SessionStore
-from services.core.ports import Committed, CommitBatch, Fenced, Refused
+from services.core.ports import CommitBatch, Committed, Fenced, Refused
 from services.core.records import NewCommand, SnapshotRow, Verdict
 from tests.adapters.postgres.rows import finished, history, insert, new_execution, new_id
 
