@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from services.core.definition.json_values import type_name
 from services.core.errors import ExpressionError
 from services.core.references import BASE_NAMES, CEL_WORDS, PLAIN_PATH
 
@@ -67,25 +68,6 @@ def no_such_key(source: str, name: str) -> str:
 
 def not_an_object(source: str, name: str, value: Any) -> str:
     """Text of the error for a field of something that has none."""
-    return f"`{source}`: `{name}` is taken from {json_type(value)}, which has no fields"
+    return f"`{source}`: `{name}` is taken from {type_name(value)}, which has no fields"
 
 
-def json_type(value: Any) -> str:
-    """Name of a JSON value's type, for people."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a bool"
-        case int():
-            return "an integer"
-        case float():
-            return "a double"
-        case str():
-            return "a string"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"
-        case _:
-            return f"a {type(value).__name__}"

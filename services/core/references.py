@@ -22,10 +22,10 @@ NODE_FIELDS = frozenset({"output", "status", "error", "attempts"})
 
 # Words that CEL keeps for itself: neither names nor, as a node id, reachable as `nodes.<id>`.
 CEL_WORDS = frozenset({"in", "true", "false", "null"})
-RESERVED_WORDS = CEL_WORDS | frozenset(
-    ["as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop"]
-    + ["namespace", "package", "return", "var", "void", "while"]
-)
+RESERVED_WORDS = CEL_WORDS | {
+    *("as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop"),
+    *("namespace", "package", "return", "var", "void", "while"),
+}
 
 _SPACE = r"[ \t\r\n\f]+|//[^\n]*"
 _RAW = r"""(?:[bB]?[rR]|[rR][bB])(?:\"\"\".*?\"\"\"|'''.*?'''|"[^"\n\r]*"|'[^'\n\r]*')"""

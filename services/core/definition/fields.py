@@ -30,10 +30,17 @@ INT32_MAX = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text of at most `limit` characters; `choices` when it is one of few words."""
+    """Text of at most `limit` characters."""
 
     limit: int = TEXT_CHARACTERS_MAX
-    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One of few words, in any case, with or without its protobuf prefix; a text in the model."""
+
+    choices: tuple[str, ...]
+    prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +81,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class JsonValue:
-    """Any JSON; `object_only` when it must be an object."""
+    """Any JSON; `empty_is_absent` when an empty object says the same as nothing."""
 
-    object_only: bool = False
+    empty_is_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +105,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """List of at most `limit` values of one kind."""
+    """List of at most `limit` values of one kind; `single`: one of them may stand without the list."""
 
     of: Kind
     limit: int
+    single: bool = False
 
 
 Kind = (
     Text
+    | Word
     | ExpressionText
     | Integer
     | Number
@@ -119,6 +128,7 @@ Kind = (
     | Many
 )
 
+_PARAMETERS = JsonValue(empty_is_absent=True)
 _NAME = Text(NAME_CHARACTERS_MAX)
 _WORDS = Many(Text(NAME_CHARACTERS_MAX), ERROR_TYPES_MAX)
 _DURATION = Duration()
@@ -158,7 +168,7 @@ _KINDS: dict[type[Any], dict[str, Kind]] = {
     },
     m.InlineNode: {
         "type": _NAME,
-        "parameters": JsonValue(object_only=True),
+        "parameters": _PARAMETERS,
         "retry_policy": _RETRY,
         "timeouts": _TIMEOUTS,
         "compensate_with": _INLINE,
@@ -175,14 +185,14 @@ _KINDS: dict[type[Any], dict[str, Kind]] = {
     m.Cache: {
         "key": ExpressionText(),
         "ttl_us": _DURATION,
-        "scope": Text(choices=("WORKFLOW", "ORGANIZATION")),
+        "scope": Word(("WORKFLOW", "ORGANIZATION"), "CACHE_SCOPE_"),
     },
     m.Resources: {"slots": Integer(1, 1_000)},
     m.Node: {
         "id": Text(TEXT_CHARACTERS_MAX),
         "type": _NAME,
         "name": _NAME,
-        "parameters": JsonValue(object_only=True),
+        "parameters": _PARAMETERS,
         "when": ExpressionText(),
         "join": Choice(m.Join, "JOIN_"),
         "quorum": _COUNT,
@@ -210,11 +220,15 @@ _KINDS: dict[type[Any], dict[str, Kind]] = {
     m.Concurrency: {
         "key": ExpressionText(),
         "limit": Integer(1),
-        "over": Text(choices=("QUEUE", "REJECT", "CANCEL_OLDEST")),
+        "over": Word(("QUEUE", "REJECT", "CANCEL_OLDEST"), "CONCURRENCY_OVER_"),
     },
     m.RateLimit: {"key": ExpressionText(), "count": Integer(1), "period_us": _DURATION, "burst": _COUNT},
     m.OnFailure: {"workflow": _NAME},
-    m.Notify: {"states": Many(Text(choices=_END_STATES), len(_END_STATES)), "url": Text(), "subject": Text()},
+    m.Notify: {
+        "states": Many(Word(_END_STATES, "EXECUTION_STATUS_"), len(_END_STATES)),
+        "url": Text(),
+        "subject": Text(),
+    },
     m.Definition: {
         "name": _NAME,
         "nodes": Many(Record(m.Node), NODES_MAX),
@@ -232,7 +246,7 @@ _KINDS: dict[type[Any], dict[str, Kind]] = {
         "on_failure": Record(m.OnFailure),
         "cleanup": Many(Record(m.Node), CLEANUP_NODES_MAX),
         "rollback": Choice(m.Rollback, "ROLLBACK_"),
-        "notify": Many(Record(m.Notify), NOTIFY_MAX),
+        "notify": Many(Record(m.Notify), NOTIFY_MAX, single=True),
         "labels": Labels(),
         "retention_us": _DURATION,
     },
