@@ -47,8 +47,9 @@ class Drain:
         self._intake.draining = True
         self._announce()
         waiting = self._intake.give_back_waiting()
+        running = self._held.active
         await self._puller.drain(PULLER_SECONDS)
-        running = await self._finish_running()
+        await self._finish_running()
         returned = self._give_back_running()
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
@@ -60,14 +61,12 @@ class Drain:
         log.info("drained", **counts)
         return counts
 
-    async def _finish_running(self) -> int:
-        running = [held for held in self._held.snapshot() if held.stage is Stage.RUNNING]
+    async def _finish_running(self) -> None:
         try:
             async with asyncio.timeout(self._grace_s):
                 await self._held.until(self._held.all_reported)
         except TimeoutError:
             log.warning("handlers still run at the end of the grace", grace_seconds=self._grace_s)
-        return len(running)
 
     def _give_back_running(self) -> int:
         running = [held for held in self._held.snapshot() if held.stage is Stage.RUNNING]
