@@ -47,7 +47,7 @@ def compile_protos(root: Path) -> None:
         ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         for path in made.rglob("*_pb2_grpc.py*"):
-            if "ServiceServicer(" not in path.read_text():
+            if "ServiceServicer" not in path.read_text():
                 path.unlink()  # a file without a service has no stubs worth importing
         for folder in {path.parent for path in made.rglob("*_pb2.py")}:
             for package in (folder, folder.parent):
