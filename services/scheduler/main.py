@@ -109,13 +109,13 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
     process.on_drain("engine", engine.leave)
     process.spawn("writer", engine.writer.run())
     process.spawn("log writer", engine.log_writer.run())
+    engine.open()
+    await engine.ownership.renew()
     duty_metrics = DutyMetrics(registry)
     for name, run_once, interval in engine.duties():
         duty = Duty(name, run_once, interval, tolerated=TOLERATED, metrics=duty_metrics)
         engine.wakers[name] = duty.wake
         process.start(duty)
-    engine.open()
-    await engine.ownership.renew()
     readiness.ready("session")
 
 
