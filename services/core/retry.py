@@ -21,7 +21,7 @@ def is_retryable(policy: ResolvedRetry, error: NodeError) -> bool:
     """
     if not error.retryable or error.type in NEVER_RETRIED or error.type in policy.non_retryable:
         return False
-    if error.type == TIMEOUT and error.timeout not in RETRYABLE_TIMEOUTS:
+    if error.type == TIMEOUT and error.timeout and error.timeout not in RETRYABLE_TIMEOUTS:
         return False
     return not policy.retryable or error.type in policy.retryable
 
@@ -29,7 +29,7 @@ def is_retryable(policy: ResolvedRetry, error: NodeError) -> bool:
 def delay_us(policy: ResolvedRetry, attempt: int, error: NodeError, draw: float) -> int:
     """Delay before the attempt after `attempt` (the one that just failed, from 1); `draw` is in [0, 1)."""
     cap = policy.max_delay_us
-    if error.retry_after_us:
+    if error.retry_after_us > 0:
         return min(error.retry_after_us, cap)
     match policy.backoff:
         case Backoff.FIXED:
@@ -37,10 +37,16 @@ def delay_us(policy: ResolvedRetry, attempt: int, error: NodeError, draw: float)
         case Backoff.LINEAR:
             delay = float(policy.base_delay_us) * attempt
         case Backoff.EXPONENTIAL:
-            # Beyond 64 doublings every cap is reached; the bound keeps the power finite.
-            delay = policy.base_delay_us * policy.coefficient ** min(attempt - 1, 64)
+            delay = _exponential(policy, attempt)
     delay = min(delay, float(cap))
     return int(delay * (1.0 - policy.jitter + 2.0 * policy.jitter * draw))
+
+
+def _exponential(policy: ResolvedRetry, attempt: int) -> float:
+    try:
+        return policy.base_delay_us * float(policy.coefficient) ** (attempt - 1)
+    except OverflowError:  # beyond what a double holds, every cap is reached
+        return float(policy.max_delay_us)
 
 
 def retry_at(
@@ -64,6 +70,6 @@ def retry_at(
         return None
     at = now + delay_us(policy, counted, error, draw)
     for limit in (policy.max_elapsed_us, schedule_to_close_us):
-        if limit is not None and at > first_scheduled_at + limit:
+        if limit is not None and at >= first_scheduled_at + limit:
             return None
     return at

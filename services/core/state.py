@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from services.core.errors import NodeError
+from services.core.errors import TIMEOUT, ExpressionError, NodeError
 from services.core.states import ExecutionStatus, NodeStatus
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ class JsonCodec(Protocol):
     """The JSON encoder and decoder that the shell lends the core."""
 
     def loads(self, data: bytes) -> Any:
-        """Plain Python of JSON bytes."""
+        """Plain Python of JSON bytes; raises ValueError for what is none."""
 
     def dumps(self, value: Any) -> bytes:
-        """JSON bytes of plain Python; raises ValueError for what JSON cannot say."""
+        """JSON bytes of plain Python; raises ValueError or TypeError for what JSON cannot say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +85,22 @@ class Values:
         if node in self._parsed:
             return self._parsed[node]
         data = self.outputs[node]
-        value = self._parsed[node] = self._codec.loads(data) if data else None
+        value = self._parsed[node] = self.loads(data) if data else None
         return value
 
     def loads(self, data: bytes) -> Any:
-        """Plain Python of other JSON bytes."""
-        return self._codec.loads(data)
+        """Plain Python of other JSON bytes. Raises `ExpressionError`: a runner may call anything JSON."""
+        try:
+            return self._codec.loads(data)
+        except ValueError as error:
+            raise ExpressionError(f"`{data[:40]!r}` is no JSON: {error}") from None
 
     def dumps(self, value: Any) -> bytes:
-        """JSON bytes of a value that was made here."""
-        return self._codec.dumps(value)
+        """JSON bytes of a value that was made here. Raises `ExpressionError` for what JSON cannot say."""
+        try:
+            return self._codec.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise ExpressionError(f"the value has no JSON: {error}") from None
 
 
 @dataclass(slots=True)
@@ -171,7 +177,8 @@ class ExecutionState:
 
     `sequence` counts the events applied. `ready_local` and `ready_tasks` are heaps of (position, node) whose
     joins said run; entries whose node has moved on are stale and skipped. `timers` is a heap of (instant, kind,
-    node, attempt), stale entries likewise; node −1 stands for the execution.
+    node, attempt), stale entries likewise; node −1 stands for the execution. `dropped` are the (node, attempt) that
+    events cancelled by themselves while a runner had them; `decide` turns them into effects at once.
     """
 
     info: ExecutionInfo
@@ -197,6 +204,7 @@ class ExecutionState:
     ready_local: list[tuple[int, int]] = field(default_factory=list)
     ready_tasks: list[tuple[int, int]] = field(default_factory=list)
     timers: list[tuple[int, int, int, int]] = field(default_factory=list)
+    dropped: list[tuple[int, int]] = field(default_factory=list)
 
     def missing_outputs(self) -> list[tuple[int, int]]:
         """(node, sequence) of outputs that expressions may refer to and that `values` does not hold."""
@@ -206,6 +214,14 @@ class ExecutionState:
             for index in self.workflow.retained
             if nodes[index].status is NodeStatus.SUCCESS and index not in outputs
         ]
+
+
+def failed_status(error: NodeError) -> NodeStatus:
+    """State of a node that failed for good: TIMEOUT when one of its timeouts ended it.
+
+    A handler's own error of type TIMEOUT names no timeout of ours: that is FAILED.
+    """
+    return NodeStatus.TIMEOUT if error.type == TIMEOUT and error.timeout else NodeStatus.FAILED
 
 
 def new_execution(info: ExecutionInfo, workflow: CompiledWorkflow, values: Values) -> ExecutionState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.core.errors import NodeError
-from services.core.state import ExecutionState, NodeState
+from services.core.state import ExecutionState, NodeState, failed_status
 from services.core.states import OPEN, NodeStatus
 
 # Open nodes named in a progress; the rest is only counted.
@@ -231,7 +231,7 @@ def _wait(state: ExecutionState, index: int, node: NodeState) -> Wait | None:
     match node.status:
         case _S.SCHEDULED:
             timeouts = state.workflow.nodes[index].timeouts
-            bound = timeouts.schedule_to_start_us if timeouts is not None else None
+            bound = timeouts.schedule_to_start_us
             until = node.scheduled_at + bound if bound is not None else None
             return Wait(WAITING_FOR_RUNNER, node.scheduled_at, until)
         case _S.RETRYING:
@@ -253,7 +253,7 @@ def _attempts(node: NodeState) -> tuple[AttemptView, ...]:
     views = [
         AttemptView(
             record.attempt,
-            _S.CANCELLED if record.lost else _ended_by(record.error),
+            _S.CANCELLED if record.error is None else failed_status(record.error),
             record.started_at or None,
             record.ended_at,
             record.error,
@@ -277,10 +277,6 @@ def _attempts(node: NodeState) -> tuple[AttemptView, ...]:
             )
         )
     return tuple(views)
-
-
-def _ended_by(error: NodeError | None) -> NodeStatus:
-    return _S.TIMEOUT if error is not None and error.type == "TIMEOUT" and error.timeout else _S.FAILED
 
 
 def _first_start(node: NodeState) -> int | None:

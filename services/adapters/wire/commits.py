@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from weconnect.internal.v1 import history_pb2 as pb
-
 from services.adapters.wire.history import encode_event
 from services.core.events import Event
 from services.core.state import ExecutionState
+from weconnect.internal.v1 import history_pb2 as pb
 
 HINT_BYTES_MAX = 256 * 1024
 

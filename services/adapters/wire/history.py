@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from weconnect.internal.v1 import history_pb2 as pb
-
 from services.core import events as ev
 from services.core.errors import NodeError
+from weconnect.internal.v1 import history_pb2 as pb
 
 
 def encode_events(events: Iterable[ev.Event]) -> bytes:
@@ -47,7 +46,7 @@ def encode_error(error: NodeError | None) -> pb.Error | None:
         return None
     return pb.Error(
         type=error.type,
-        message=error.message.encode("utf-8", "surrogatepass"),
+        message=error.message.encode("utf-8", "replace"),
         details=error.details,
         retryable=error.retryable,
         timeout=error.timeout,
@@ -156,7 +155,7 @@ _ENCODE: dict[type, Callable[[Any], pb.Event]] = {
     ),
     ev.CancelRequested: lambda e: pb.Event(
         cancel_requested=pb.CancelRequested(
-            reason=e.reason.encode("utf-8", "surrogatepass"),
+            reason=e.reason.encode("utf-8", "replace"),
             requested_by=e.requested_by,
             grace_until=e.grace_until,
         )

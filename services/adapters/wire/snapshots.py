@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weconnect.internal.v1 import history_pb2 as pb
+from heapq import heappush
 
 from services.adapters.wire.history import UnknownEvent, decode_error, encode_error
 from services.core.events import EVENTS_VERSION, EdgeOutcome
@@ -11,11 +11,12 @@ from services.core.machine.timers import (
     CANCEL_GRACE,
     EXECUTION,
     EXECUTION_TIMEOUT,
-    SCHEDULE_TO_CLOSE,
+    push_schedule_to_close,
     push_timers,
 )
 from services.core.state import ExecutionState, NodeState, RetryRecord
 from services.core.states import ACTIVE, OPEN, ExecutionStatus, NodeStatus
+from weconnect.internal.v1 import history_pb2 as pb
 
 
 def encode_snapshot(state: ExecutionState) -> bytes:
@@ -35,7 +36,7 @@ def encode_snapshot(state: ExecutionState) -> bytes:
             for index, node in enumerate(state.nodes)
             if node.status is not NodeStatus.PENDING or node.decided
         ],
-        cancel_reason=state.cancel_reason.encode("utf-8", "surrogatepass"),
+        cancel_reason=state.cancel_reason.encode("utf-8", "replace"),
         cancelled_by=state.cancelled_by,
         output_sequence=state.output_sequence,
         edges=bytes(state.edges),
@@ -66,10 +67,9 @@ def restore_snapshot(state: ExecutionState, data: bytes) -> None:
     for part in message.nodes:
         _restore_node(state, part)
     if not state.status.final:
-        state.timers.append((state.deadline_at, EXECUTION_TIMEOUT, EXECUTION, 0))
+        heappush(state.timers, (state.deadline_at, EXECUTION_TIMEOUT, EXECUTION, 0))
         if state.grace_until:
-            state.timers.append((state.grace_until, CANCEL_GRACE, EXECUTION, 0))
-        state.timers.sort()
+            heappush(state.timers, (state.grace_until, CANCEL_GRACE, EXECUTION, 0))
 
 
 def _encode_node(index: int, node: NodeState) -> pb.NodeSnapshot:
@@ -148,7 +148,5 @@ def _restore_node(state: ExecutionState, part: pb.NodeSnapshot) -> None:
 
 def _restore_timers(state: ExecutionState, index: int, node: NodeState) -> None:
     push_timers(state, index, node)
-    timeouts = state.workflow.nodes[index].timeouts
-    if node.status in OPEN and node.attempt and timeouts and timeouts.schedule_to_close_us is not None:
-        at = node.first_scheduled_at + timeouts.schedule_to_close_us
-        state.timers.append((at, SCHEDULE_TO_CLOSE, index, 0))
+    if node.status in OPEN and node.attempt:
+        push_schedule_to_close(state, index, node)

@@ -29,7 +29,6 @@ from services.core.tasks import (
 )
 from weconnect.internal.v1 import task_pb2 as pb
 
-
 M = TypeVar("M", bound=Message)
 
 

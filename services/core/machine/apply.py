@@ -6,10 +6,10 @@ from heapq import heappush
 from typing import assert_never
 
 from services.core import events as ev
-from services.core.errors import TIMEOUT, NodeError
+from services.core.errors import NodeError
 from services.core.machine import timers
-from services.core.machine.edges import DEAD, TAKEN, cancel_node, make_ready, resolve_edge
-from services.core.state import ExecutionState, NodeState, RetryRecord
+from services.core.machine.edges import DEAD, TAKEN, cancel_node, drop_node, make_ready, resolve_edge
+from services.core.state import ExecutionState, NodeState, RetryRecord, failed_status
 from services.core.states import (
     ACTIVE,
     EXECUTION_TRANSITIONS,
@@ -44,7 +44,9 @@ def apply(state: ExecutionState, event: ev.Event, at: int) -> None:
         case ev.AttemptReturned():
             node = state.nodes[event.node]
             node.started_at, node.runner_id, node.scheduled_at = 0, "", at
-            if node.status is not NodeStatus.SCHEDULED:
+            if node.status is NodeStatus.SCHEDULED:
+                timers.push_timers(state, event.node, node)
+            else:
                 _move(state, event.node, NodeStatus.SCHEDULED)
         case ev.NodeSkipped():
             _end(state, event.node, NodeStatus.SKIPPED, at)
@@ -81,7 +83,7 @@ def _cancel_requested(state: ExecutionState, event: ev.CancelRequested, at: int)
     heappush(state.timers, (event.grace_until, timers.CANCEL_GRACE, timers.EXECUTION, 0))
     for index, node in enumerate(state.nodes):
         if node.status in OPEN and node.status is not NodeStatus.RUNNING:
-            for edge, outcome in cancel_node(state, index, at):
+            for edge, outcome in drop_node(state, index, at):
                 resolve_edge(state, edge, outcome, at)
 
 
@@ -135,8 +137,7 @@ def _node_failed(state: ExecutionState, event: ev.NodeFailed, at: int) -> None:
     node, compiled = state.nodes[index], state.workflow.nodes[index]
     _set_run(node, event.started_at, event.runner_id, at)
     node.error, node.continued = event.error, event.continued
-    status = NodeStatus.TIMEOUT if event.error.type == TIMEOUT and event.error.timeout else NodeStatus.FAILED
-    _end(state, index, status, event.ended_at or at)
+    _end(state, index, failed_status(event.error), event.ended_at or at)
     if not event.handled:
         return
     choices = {choice.edge: choice for choice in event.choices}
@@ -151,7 +152,9 @@ def _node_failed(state: ExecutionState, event: ev.NodeFailed, at: int) -> None:
 
 def _node_retrying(state: ExecutionState, event: ev.NodeRetrying, at: int) -> None:
     node = state.nodes[event.node]
-    _keep_attempt(node, event.error, event.started_at, event.ended_at or at, event.retry_at - at, event.runner_id)
+    _keep_attempt(
+        node, event.error, event.started_at, event.ended_at or at, event.retry_at - at, event.runner_id
+    )
     node.error, node.due_at = event.error, event.retry_at
     _move(state, event.node, NodeStatus.RETRYING)
 
@@ -165,7 +168,13 @@ def _attempt_lost(state: ExecutionState, event: ev.AttemptLost, at: int) -> None
 
 
 def _keep_attempt(
-    node: NodeState, error: NodeError | None, started_at: int, ended_at: int, delay: int, runner: str, lost: bool = False
+    node: NodeState,
+    error: NodeError | None,
+    started_at: int,
+    ended_at: int,
+    delay: int,
+    runner: str,
+    lost: bool = False,
 ) -> None:
     if node.retries is None:
         node.retries = []
@@ -173,7 +182,8 @@ def _keep_attempt(
 
 
 def _set_run(node: NodeState, started_at: int, runner_id: str, at: int) -> None:
-    node.started_at = started_at or node.started_at or at
+    """A node without attempts began when it was decided; an attempt that never began has no start."""
+    node.started_at = started_at or node.started_at or (0 if node.attempt else at)
     if runner_id:
         node.runner_id = runner_id
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.core.errors import CANCELLED, POISON, RESOURCE, NodeError
 from services.core.events import AttemptLost, AttemptReturned, NodeCancelled, NodeStarted, NodeSucceeded
 from services.core.inputs import TaskFailed, TaskLost, TaskRefused, TaskReturned, TaskStarted, TaskSucceeded
 from services.core.machine.deciding import Deciding
-from services.core.machine.failures import fail_node
+from services.core.machine.failures import Run, fail_node
 from services.core.machine.limits import LOSSES_MAX, OUTPUT_BYTES_MAX
 from services.core.machine.ready import schedule
 from services.core.machine.successes import choose_edges
@@ -16,7 +18,7 @@ from services.core.states import ACTIVE, NodeStatus
 def is_current(deciding: Deciding, node: int, attempt: int) -> bool:
     """Whether the attempt is the one that is scheduled or running."""
     nodes = deciding.state.nodes
-    return node < len(nodes) and nodes[node].attempt == attempt and nodes[node].status in ACTIVE
+    return 0 <= node < len(nodes) and nodes[node].attempt == attempt and nodes[node].status in ACTIVE
 
 
 def started(deciding: Deciding, happened: TaskStarted) -> None:
@@ -36,7 +38,7 @@ def succeeded(deciding: Deciding, happened: TaskSucceeded) -> None:
     if len(happened.output) > OUTPUT_BYTES_MAX:
         message = f"the output has {len(happened.output)} bytes, more than {OUTPUT_BYTES_MAX}"
         error = NodeError(RESOURCE, message, retryable=False, node=index)
-        fail_node(deciding, index, error, **_run(happened))
+        fail_node(deciding, index, error, _run(happened))
         return
     deciding.emit(
         NodeSucceeded(
@@ -45,8 +47,10 @@ def succeeded(deciding: Deciding, happened: TaskSucceeded) -> None:
             happened.output,
             choices=choose_edges(deciding, index, happened.output, "out"),
             cpu_seconds=happened.cpu_seconds,
+            started_at=happened.started_at,
+            ended_at=happened.ended_at,
+            runner_id=happened.runner_id,
             memory_bytes=happened.memory_bytes,
-            **_run(happened),
         )
     )
 
@@ -59,7 +63,7 @@ def failed(deciding: Deciding, happened: TaskFailed) -> None:
     elif happened.error.type == CANCELLED and deciding.state.grace_until:
         deciding.emit(NodeCancelled(index, happened.attempt))
     else:
-        fail_node(deciding, index, happened.error, **_run(happened))
+        fail_node(deciding, index, happened.error, _run(happened))
 
 
 def returned(deciding: Deciding, happened: TaskReturned) -> None:
@@ -84,7 +88,7 @@ def lost(deciding: Deciding, happened: TaskLost) -> None:
     elif node.losses + 1 >= LOSSES_MAX:
         message = f"{LOSSES_MAX} runners died while they ran this task"
         error = NodeError(POISON, message, retryable=False, node=index)
-        fail_node(deciding, index, error, started_at=node.started_at, runner_id=happened.runner_id)
+        fail_node(deciding, index, error, Run(node.started_at, runner_id=happened.runner_id))
     else:
         deciding.emit(AttemptLost(index, happened.attempt, happened.runner_id))
         schedule(deciding, index)
@@ -95,12 +99,8 @@ def refused(deciding: Deciding, happened: TaskRefused) -> None:
     if not is_current(deciding, happened.node, happened.attempt):
         deciding.stale()
     else:
-        fail_node(deciding, happened.node, happened.error)
+        fail_node(deciding, happened.node, replace(happened.error, retryable=False))
 
 
-def _run(happened: TaskSucceeded | TaskFailed) -> dict[str, object]:
-    return {
-        "started_at": happened.started_at,
-        "ended_at": happened.ended_at,
-        "runner_id": happened.runner_id,
-    }
+def _run(happened: TaskSucceeded | TaskFailed) -> Run:
+    return Run(happened.started_at, happened.ended_at, happened.runner_id)

@@ -6,13 +6,15 @@ A node sees the variables written by nodes upstream of it, in topological order,
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
-from services.core.errors import NodeError
+from services.core.errors import ExpressionError, NodeError
 from services.core.graph import CompiledNode, References
 from services.core.machine.instants import rfc3339
 from services.core.state import ExecutionState
 from services.core.states import NodeStatus
+
 
 def uuid_text(raw: bytes) -> str:
     """Canonical text of a UUID's 16 bytes."""
@@ -42,10 +44,10 @@ def bindings(
 
 
 def node_view(state: ExecutionState, index: int) -> dict[str, Any]:
-    """`nodes.<id>` of one node."""
+    """`nodes.<id>` of one node; the output is null when no text of the version refers to it."""
     node = state.nodes[index]
     output = None
-    if node.status is NodeStatus.SUCCESS:
+    if node.status is NodeStatus.SUCCESS and index in state.workflow.retained:
         output = state.values.output(index)
     return {
         "output": output,
@@ -59,7 +61,11 @@ def error_view(state: ExecutionState, error: NodeError | None) -> dict[str, Any]
     """`nodes.<id>.error`: type, message, details and whether it may be retried."""
     if error is None:
         return None
-    details = state.values.loads(error.details) if error.details else None
+    details = None
+    if error.details:
+        # Details are whatever a handler gave; what is no JSON must not fail those who only ask for the type.
+        with suppress(ExpressionError):
+            details = state.values.loads(error.details)
     return {"type": error.type, "message": error.message, "details": details, "retryable": error.retryable}
 
 
@@ -101,8 +107,8 @@ def task_bindings(state: ExecutionState, index: int, now: int) -> bytes:
     parts: list[bytes] = []
     if references.input:
         parts.append(b'"input":' + (state.values.input_json or b"null"))
-    for other in references.nodes:
-        parts.append(b'"nodes.' + state.workflow.nodes[other].id.encode() + b'":' + _node_json(state, other))
+    nodes = state.workflow.nodes
+    parts.extend(b'"nodes.' + nodes[i].id.encode() + b'":' + _node_json(state, i) for i in references.nodes)
     if references.vars:
         parts.append(b'"vars":' + (state.nodes[index].task_vars or state.workflow.initial_vars_json))
     if references.execution:
@@ -114,7 +120,8 @@ def task_bindings(state: ExecutionState, index: int, now: int) -> bytes:
 
 def _node_json(state: ExecutionState, index: int) -> bytes:
     node = state.nodes[index]
-    output = (state.values.outputs[index] if node.status is NodeStatus.SUCCESS else b"") or b"null"
+    kept = node.status is NodeStatus.SUCCESS and index in state.workflow.retained
+    output = (state.values.outputs[index] if kept else b"") or b"null"
     error = json.dumps(error_view(state, node.error)).encode() if node.error else b"null"
     tail = b',"status":"%b","error":%b,"attempts":%d}' % (node.status.word.encode(), error, node.attempt)
     return b'{"output":' + output + tail

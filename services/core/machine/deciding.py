@@ -47,11 +47,15 @@ class Deciding:
         self.now = now
         self.draw = draw
         self.decision = Decision()
+        state.dropped.clear()  # left by a replay; its decision is long committed
 
     def emit(self, event: Event) -> None:
         """Record the event and let it change the state."""
         self.decision.events.append(event)
         apply(self.state, event, self.now)
+        if self.state.dropped:
+            self.decision.effects.extend(CancelTask(node, attempt) for node, attempt in self.state.dropped)
+            self.state.dropped.clear()
 
     def want(self, effect: Effect) -> None:
         """Ask for an effect after the commit."""

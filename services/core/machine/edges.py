@@ -16,7 +16,9 @@ from services.core.states import ACTIVE, OPEN, NodeStatus
 TAKEN, DEAD, ERROR = EdgeOutcome.TAKEN, EdgeOutcome.DEAD, EdgeOutcome.ERROR
 
 
-def resolve_edge(state: ExecutionState, edge_index: int, outcome: EdgeOutcome, at: int, message: str = "") -> None:
+def resolve_edge(
+    state: ExecutionState, edge_index: int, outcome: EdgeOutcome, at: int, message: str = ""
+) -> None:
     """Resolve one edge, and everything that follows from it without a choice."""
     collapse = [(edge_index, outcome)]
     while collapse:
@@ -48,9 +50,8 @@ def resolve_edge(state: ExecutionState, edge_index: int, outcome: EdgeOutcome, a
             collapse.extend((edge, DEAD) for edge in compiled.outgoing)
             continue
         make_ready(state, target)
-        if compiled.cancel_set:
-            for other in compiled.cancel_set:
-                collapse.extend(cancel_node(state, other, at))
+        for other in compiled.cancel_set:
+            collapse.extend(drop_node(state, other, at))
 
 
 def join_answer(compiled: CompiledNode, node: NodeState) -> bool | None:
@@ -70,10 +71,19 @@ def join_answer(compiled: CompiledNode, node: NodeState) -> bool | None:
 
 
 def make_ready(state: ExecutionState, index: int) -> None:
-    """The node's join said run (or its edge failed): it waits for its turn."""
-    compiled = state.workflow.nodes[index]
-    state.nodes[index].decided = True
-    heappush(state.ready_local if compiled.local else state.ready_tasks, (compiled.position, index))
+    """The node's join said run (or its edge failed): it waits for its turn. To fail takes no runner's slot."""
+    compiled, node = state.workflow.nodes[index], state.nodes[index]
+    node.decided = True
+    local = compiled.local or node.edge_error
+    heappush(state.ready_local if local else state.ready_tasks, (compiled.position, index))
+
+
+def drop_node(state: ExecutionState, index: int, at: int) -> list[tuple[int, EdgeOutcome]]:
+    """Cancel a node as a consequence of something else: whoever has its attempt must be told."""
+    node = state.nodes[index]
+    if node.status in ACTIVE:
+        state.dropped.append((index, node.attempt))
+    return cancel_node(state, index, at)
 
 
 def cancel_node(state: ExecutionState, index: int, at: int) -> list[tuple[int, EdgeOutcome]]:

@@ -6,28 +6,31 @@ The order is the contract.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from services.core import retry
 from services.core.definition.model import OnError
 from services.core.errors import TIMEOUT, ExpressionError, NodeError
 from services.core.events import EdgeChoice, EdgeOutcome, NodeFailed, NodeRetrying
 from services.core.graph import CompiledEdge
+from services.core.machine.bindings import error_view
 from services.core.machine.deciding import Deciding
+from services.core.state import failed_status
+from services.core.states import NodeStatus
 
 
-def fail_node(
-    deciding: Deciding,
-    index: int,
-    error: NodeError,
-    *,
-    started_at: int = 0,
-    ended_at: int = 0,
-    runner_id: str = "",
-) -> None:
+class Run(NamedTuple):
+    """When and where an attempt ran, as far as anybody said so."""
+
+    started_at: int = 0
+    ended_at: int = 0
+    runner_id: str = ""
+
+
+def fail_node(deciding: Deciding, index: int, error: NodeError, run: Run = Run()) -> None:  # noqa: B008 (immutable)
     """An attempt, or a node decided in the scheduler, has failed."""
     state = deciding.state
     compiled, node = state.workflow.nodes[index], state.nodes[index]
-    run = (started_at, ended_at, runner_id)
     if node.attempt and not state.grace_until:
         at = retry.retry_at(
             compiled.retry,
@@ -36,7 +39,7 @@ def fail_node(
             now=deciding.now,
             draw=deciding.draw,
             first_scheduled_at=node.first_scheduled_at,
-            schedule_to_close_us=compiled.timeouts.schedule_to_close_us if compiled.timeouts else None,
+            schedule_to_close_us=compiled.timeouts.schedule_to_close_us,
         )
         if at is not None:
             deciding.emit(NodeRetrying(index, node.attempt, error, at, *run))
@@ -46,7 +49,7 @@ def fail_node(
         deciding.emit(NodeFailed(index, node.attempt, error, True, False, choices, taken, *run))
         return
     if compiled.on_error is OnError.CONTINUE:
-        taken, choices = _continued_edges(deciding, index)
+        taken, choices = _continued_edges(deciding, index, error)
         deciding.emit(NodeFailed(index, node.attempt, error, True, True, choices, taken, *run))
         return
     deciding.emit(NodeFailed(index, node.attempt, error, False, False, (), (), *run))
@@ -54,7 +57,9 @@ def fail_node(
         deciding.end("failed", error=replace(error, node=index))
 
 
-def _failure_edges(deciding: Deciding, index: int, error: NodeError) -> tuple[tuple[int, ...], tuple[EdgeChoice, ...]]:
+def _failure_edges(
+    deciding: Deciding, index: int, error: NodeError
+) -> tuple[tuple[int, ...], tuple[EdgeChoice, ...]]:
     """All failure edges that match: TIMEOUT takes `timeout` edges, else `error` edges like any other error.
 
     Returns the edges taken without an evaluation, and the recorded choices of those with a `when`.
@@ -76,7 +81,9 @@ def _failure_edges(deciding: Deciding, index: int, error: NodeError) -> tuple[tu
     return (), ()
 
 
-def _continued_edges(deciding: Deciding, index: int) -> tuple[tuple[int, ...], tuple[EdgeChoice, ...]]:
+def _continued_edges(
+    deciding: Deciding, index: int, error: NodeError
+) -> tuple[tuple[int, ...], tuple[EdgeChoice, ...]]:
     """`on_error: CONTINUE` takes `out`, with a null output."""
     taken: list[int] = []
     choices: list[EdgeChoice] = []
@@ -86,34 +93,53 @@ def _continued_edges(deciding: Deciding, index: int) -> tuple[tuple[int, ...], t
             if edge.when is None:
                 taken.append(edge_index)
             else:
-                choices.append(choose_edge(deciding, edge, None))
+                choices.append(choose_edge(deciding, edge, error))
     return tuple(taken), tuple(choices)
 
 
-def choose_edge(deciding: Deciding, edge: CompiledEdge, error: NodeError | None, output: bytes | None = None) -> EdgeChoice:
-    """Evaluate an edge's `when` as it will be once its source has ended, with `output` or with `error`.
+def choose_edge(
+    deciding: Deciding,
+    edge: CompiledEdge,
+    error: NodeError | None,
+    output: bytes = b"",
+    variables: bytes = b"",
+) -> EdgeChoice:
+    """Evaluate an edge's `when` as things will be once its source has ended, with `output` or with `error`.
 
-    An error in it is recorded: it fails the target.
+    `variables` is the JSON object of what the source writes. An error in the `when` is recorded: it fails the target.
     """
-    state = deciding.state
     assert edge.when is not None
-    values = deciding.see(edge.when.references, state.workflow.nodes[edge.source])
-    name = "nodes." + state.workflow.nodes[edge.source].id
-    if name in values:
-        view = dict(values[name])
-        if error is not None:
-            view["status"] = "timeout" if error.type == TIMEOUT and error.timeout else "failed"
-            view["error"] = {"type": error.type, "message": error.message, "details": None, "retryable": error.retryable}
-            if error.details:
-                view["error"]["details"] = state.values.loads(error.details)
-        elif output is not None:
-            view["status"], view["error"] = "success", None
-            view["output"] = state.values.loads(output) if output else None
-        values[name] = view
     try:
+        values = deciding.see(edge.when.references, deciding.state.workflow.nodes[edge.source])
+        _foresee(deciding, edge.source, values, error, output, variables)
         holds = edge.when.program.evaluate(values)
         if not isinstance(holds, bool):
             raise ExpressionError(f"`{edge.when.source}` is {type(holds).__name__}, not bool")
     except ExpressionError as problem:
         return EdgeChoice(edge.index, EdgeOutcome.ERROR, f"edges[{edge.index}].when: {problem}")
     return EdgeChoice(edge.index, EdgeOutcome.TAKEN if holds else EdgeOutcome.DEAD)
+
+
+def _foresee(
+    deciding: Deciding,
+    source: int,
+    values: dict[str, Any],
+    error: NodeError | None,
+    output: bytes,
+    variables: bytes,
+) -> None:
+    """Put into `values` what the source's end, which is about to be recorded, will have changed."""
+    state = deciding.state
+    if variables and "vars" in values:
+        values["vars"] = {**values["vars"], **state.values.loads(variables)}
+    name = "nodes." + state.workflow.nodes[source].id
+    if name not in values:
+        return
+    view = values[name]
+    view["error"] = error_view(state, error)
+    if error is None:
+        view["status"] = NodeStatus.SUCCESS.word
+        view["output"] = state.values.loads(output) if output else None
+    else:
+        view["status"] = failed_status(error).word
+        view["output"] = None

@@ -10,9 +10,10 @@ from services.core.events import CancelRequested, ExecutionStarted, NodeCancelle
 from services.core.inputs import Abort, Cancel
 from services.core.machine import timers
 from services.core.machine.deciding import Deciding
-from services.core.machine.failures import fail_node
+from services.core.machine.ending import cancelled_error
+from services.core.machine.failures import Run, fail_node
 from services.core.machine.limits import CANCEL_GRACE_US
-from services.core.machine.ready import cancelled_error, schedule
+from services.core.machine.ready import schedule
 from services.core.machine.successes import succeed_node
 from services.core.states import ACTIVE, ExecutionStatus, NodeStatus
 
@@ -29,17 +30,16 @@ def begin(deciding: Deciding) -> None:
 def cancel(deciding: Deciding, happened: Cancel) -> None:
     """No new tasks; running ones are told and given a grace. Repeating it changes nothing, unless it forces."""
     state = deciding.state
-    if state.status is ExecutionStatus.PENDING:
-        error = NodeError("CANCELLED", happened.reason or "cancelled on request", retryable=False)
-        deciding.end("cancelled", error=error)
-        return
+    at_once = happened.force or state.status is ExecutionStatus.PENDING
     if not state.grace_until:
-        for index, node in enumerate(state.nodes):
-            if node.status in ACTIVE:
-                deciding.want(CancelTask(index, node.attempt))
-        grace_until = deciding.now if happened.force else deciding.now + CANCEL_GRACE_US
+        grace_until = deciding.now if at_once else deciding.now + CANCEL_GRACE_US
         deciding.emit(CancelRequested(happened.reason, happened.requested_by, grace_until))
-    if happened.force and not state.status.final:
+        if not at_once:
+            # What was only scheduled is cancelled by the event itself; what runs is told and still counts.
+            for index, node in enumerate(state.nodes):
+                if node.status is NodeStatus.RUNNING:
+                    deciding.want(CancelTask(index, node.attempt))
+    if at_once:
         deciding.end("cancelled", error=cancelled_error(state))
 
 
@@ -60,11 +60,13 @@ def timers_due(deciding: Deciding) -> None:
 
 
 def _due(deciding: Deciding, timer: tuple[int, int, int, int]) -> None:
-    state, (_, kind, index, attempt) = deciding.state, timer
+    state, (_, kind, index, _) = deciding.state, timer
     match kind:
         case timers.EXECUTION_TIMEOUT:
             seconds = state.info.timeout_us / 1_000_000
-            error = NodeError(TIMEOUT, f"the execution took longer than {seconds:g} s", b"", False, "execution")
+            error = NodeError(
+                TIMEOUT, f"the execution took longer than {seconds:g} s", b"", False, "execution"
+            )
             deciding.end("timeout", error=error)
         case timers.CANCEL_GRACE:
             for other, node in enumerate(state.nodes):
@@ -97,7 +99,6 @@ _TIMEOUT_NAMES = {
 def _timed_out(deciding: Deciding, kind: int, index: int) -> None:
     node, compiled = deciding.state.nodes[index], deciding.state.workflow.nodes[index]
     name = _TIMEOUT_NAMES[kind]
-    assert compiled.timeouts is not None
     limit = getattr(compiled.timeouts, name + "_us")
     if node.status in ACTIVE:
         deciding.want(CancelTask(index, node.attempt))
@@ -109,5 +110,5 @@ def _timed_out(deciding: Deciding, kind: int, index: int) -> None:
         timeout=name,
         node=index,
     )
-    runner = node.runner_id if node.status is NodeStatus.RUNNING else ""
-    fail_node(deciding, index, error, started_at=node.started_at if runner else 0, runner_id=runner)
+    run = Run(node.started_at, runner_id=node.runner_id) if node.status is NodeStatus.RUNNING else Run()
+    fail_node(deciding, index, error, run)

@@ -10,6 +10,7 @@ from services.core.errors import EXPRESSION, NODE_EXECUTION, RESOURCE, Expressio
 from services.core.events import EdgeOutcome, NodeSucceeded, NodeWaiting
 from services.core.graph import CompiledNode
 from services.core.machine.deciding import Deciding
+from services.core.machine.ending import finish
 from services.core.machine.failures import fail_node
 from services.core.machine.instants import parse_rfc3339
 from services.core.machine.limits import OUTPUT_BYTES_MAX
@@ -57,8 +58,8 @@ def _merge(deciding: Deciding, compiled: CompiledNode) -> None:
     sources = _taken_sources(state, compiled)
     mode = (compiled.definition.parameters or {}).get("mode", "BY_NODE")
     if mode == "FIRST":
-        first = min(sources, key=lambda source: state.nodes[source].ended_sequence)
-        succeed_node(deciding, compiled.index, _output_json(state, first))
+        first = min(sources, key=lambda source: state.nodes[source].ended_sequence, default=None)
+        succeed_node(deciding, compiled.index, b"" if first is None else _output_json(state, first))
         return
     outputs = [_output_json(state, source) or b"null" for source in sources]
     if mode == "APPEND":
@@ -82,7 +83,8 @@ def _output_json(state: ExecutionState, index: int) -> bytes:
 
 def _set(deciding: Deciding, compiled: CompiledNode) -> None:
     written: dict[str, Any] = {
-        name: template.resolve(deciding.see(template.references, compiled)) for name, template in compiled.set_vars
+        name: template.resolve(deciding.see(template.references, compiled))
+        for name, template in compiled.set_vars
     }
     variables = deciding.state.values.dumps(written)
     succeed_node(deciding, compiled.index, b"", variables=variables)
@@ -106,7 +108,9 @@ def _due(deciding: Deciding, compiled: CompiledNode) -> int:
     parameters = _parameters(deciding, compiled)
     length = duration_us(parameters.get("duration"))
     if length is None:
-        raise ExpressionError(f"duration {parameters.get('duration')!r:.100} is no duration such as 30s, 5m or 2h")
+        raise ExpressionError(
+            f"duration {parameters.get('duration')!r:.100} is no duration such as 30s, 5m or 2h"
+        )
     return deciding.now + length
 
 
@@ -124,16 +128,24 @@ def _fail(deciding: Deciding, compiled: CompiledNode) -> None:
 
 
 def _end(deciding: Deciding, compiled: CompiledNode) -> None:
-    output = b""
     parameters = _parameters(deciding, compiled)
-    if "output" in parameters:
-        output = deciding.state.values.dumps(parameters["output"])
+    given = "output" in parameters
+    output = deciding.state.values.dumps(parameters["output"]) if given else b""
     if len(output) > OUTPUT_BYTES_MAX:
         message = f"the output has {len(output)} bytes, more than {OUTPUT_BYTES_MAX}"
-        fail_node(deciding, compiled.index, NodeError(RESOURCE, message, retryable=False, node=compiled.index))
+        fail_node(
+            deciding, compiled.index, NodeError(RESOURCE, message, retryable=False, node=compiled.index)
+        )
         return
-    deciding.emit(NodeSucceeded(compiled.index, 0, output, choices=choose_edges(deciding, compiled.index, output, "out")))
-    deciding.end("success", output)
+    deciding.emit(
+        NodeSucceeded(
+            compiled.index, 0, output, choices=choose_edges(deciding, compiled.index, output, "out")
+        )
+    )
+    if given:
+        deciding.end("success", output)
+    else:
+        finish(deciding)
 
 
 def _parameters(deciding: Deciding, compiled: CompiledNode) -> dict[str, Any]:

@@ -5,29 +5,30 @@ from __future__ import annotations
 from heapq import heappop
 
 from services.core.effects import DispatchTask
-from services.core.errors import EXPRESSION, RESOURCE, ExpressionError, NodeError
+from services.core.errors import EXPRESSION, ExpressionError, NodeError
 from services.core.events import NodeScheduled, NodeSkipped
 from services.core.machine import local
 from services.core.machine.bindings import visible_vars
 from services.core.machine.deciding import Deciding
+from services.core.machine.ending import cancelled_error, finish
 from services.core.machine.failures import fail_node
-from services.core.machine.limits import OUTPUT_BYTES_MAX
+from services.core.machine.timers import push_timers
 from services.core.state import ExecutionState
-from services.core.states import NodeStatus
+from services.core.states import ExecutionStatus, NodeStatus
 
 
 def run(deciding: Deciding) -> None:
     """Decide ready nodes until none is left or none may run; then end what can no longer go on."""
     state = deciding.state
     while not state.status.final and not state.grace_until:
-        index = _next(state)
+        index = _next(state, deciding.now)
         if index is None:
             break
         if state.nodes[index].status is NodeStatus.RETRYING:
             schedule(deciding, index)
         else:
             decide_node(deciding, index)
-    if state.status.final or state.status is NodeStatus.PENDING:
+    if state.status.final or state.status is ExecutionStatus.PENDING:
         return
     if state.grace_until:
         if state.active == 0:
@@ -36,21 +37,16 @@ def run(deciding: Deciding) -> None:
         finish(deciding)
 
 
-def cancelled_error(state: ExecutionState) -> NodeError:
-    """The error of a cancelled execution."""
-    return NodeError("CANCELLED", state.cancel_reason or "cancelled on request", retryable=False)
-
-
-def _next(state: ExecutionState) -> int | None:
+def _next(state: ExecutionState, now: int) -> int | None:
     """Pop the next node that may be decided: local ones first, tasks while there is room.
 
     SEQUENTIAL takes one node at a time, in topological order; an open node holds the turn.
     """
     local_heap, task_heap = state.ready_local, state.ready_tasks
-    while local_heap and not _waits(state, local_heap[0][1]):
-        heappop(local_heap)
-    while task_heap and not _waits(state, task_heap[0][1]):
-        heappop(task_heap)
+    while local_heap and not _waits(state, local_heap, now):
+        pass
+    while task_heap and not _waits(state, task_heap, now):
+        pass
     workflow = state.workflow
     if workflow.sequential:
         if state.open:
@@ -64,10 +60,22 @@ def _next(state: ExecutionState) -> int | None:
     return None
 
 
-def _waits(state: ExecutionState, index: int) -> bool:
-    """Whether a heap entry still means something: not begun, or a retry that is due and had no room."""
-    status = state.nodes[index].status
-    return status is NodeStatus.PENDING or status is NodeStatus.RETRYING
+def _waits(state: ExecutionState, heap: list[tuple[int, int]], now: int) -> bool:
+    """Whether the top of a heap still means something, which goes if not.
+
+    It does for a node that has not begun, or for a retry that is due and had no room. A replay leaves entries of
+    nodes that began since, and such a node may be between two attempts: its timer then says when.
+    """
+    index = heap[0][1]
+    node = state.nodes[index]
+    if node.status is NodeStatus.PENDING:
+        return True
+    if node.status is NodeStatus.RETRYING:
+        if node.due_at <= now:
+            return True
+        push_timers(state, index, node)
+    heappop(heap)
+    return False
 
 
 def decide_node(deciding: Deciding, index: int) -> None:
@@ -105,22 +113,3 @@ def schedule(deciding: Deciding, index: int) -> None:
     attempt = node.attempt + 1
     deciding.emit(NodeScheduled(index, attempt, variables))
     deciding.want(DispatchTask(index, attempt))
-
-
-def finish(deciding: Deciding) -> None:
-    """Nothing can run any more: SUCCESS when the output can be built."""
-    state = deciding.state
-    template = state.workflow.output
-    if template is None:
-        deciding.end("success")
-        return
-    try:
-        output = state.values.dumps(template.resolve(deciding.see(template.references)))
-    except ExpressionError as error:
-        deciding.end("failed", error=NodeError(EXPRESSION, f"output: {error}", retryable=False))
-        return
-    if len(output) > OUTPUT_BYTES_MAX:
-        message = f"the output has {len(output)} bytes, more than {OUTPUT_BYTES_MAX}"
-        deciding.end("failed", error=NodeError(RESOURCE, message, retryable=False))
-        return
-    deciding.end("success", output)

@@ -32,15 +32,16 @@ def push_timers(state: ExecutionState, index: int, node: NodeState) -> None:
     timeouts = state.workflow.nodes[index].timeouts
     timers, attempt = state.timers, node.attempt
     match node.status:
-        case NodeStatus.SCHEDULED if timeouts is not None:
+        case NodeStatus.SCHEDULED:
             if timeouts.schedule_to_start_us is not None:
-                heappush(timers, (node.scheduled_at + timeouts.schedule_to_start_us, SCHEDULE_TO_START, index, attempt))
+                at = node.scheduled_at + timeouts.schedule_to_start_us
+                heappush(timers, (at, SCHEDULE_TO_START, index, attempt))
             if timeouts.schedule_to_close_us is not None and attempt == 1:
-                at = node.first_scheduled_at + timeouts.schedule_to_close_us
-                heappush(timers, (at, SCHEDULE_TO_CLOSE, index, 0))
-        case NodeStatus.RUNNING if timeouts is not None and timeouts.start_to_close_us is not None:
-            at = node.started_at + timeouts.start_to_close_us + RUNNER_LEASE_US
-            heappush(timers, (at, START_TO_CLOSE, index, attempt))
+                push_schedule_to_close(state, index, node)
+        case NodeStatus.RUNNING:
+            if timeouts.start_to_close_us is not None:
+                at = node.started_at + timeouts.start_to_close_us + RUNNER_LEASE_US
+                heappush(timers, (at, START_TO_CLOSE, index, attempt))
         case NodeStatus.RETRYING:
             heappush(timers, (node.due_at, RETRY, index, attempt))
         case NodeStatus.WAITING:
@@ -49,27 +50,39 @@ def push_timers(state: ExecutionState, index: int, node: NodeState) -> None:
             pass
 
 
+def push_schedule_to_close(state: ExecutionState, index: int, node: NodeState) -> None:
+    """Push the one timer that outlives attempts, when the node has it."""
+    limit = state.workflow.nodes[index].timeouts.schedule_to_close_us
+    if limit is not None:
+        heappush(state.timers, (node.first_scheduled_at + limit, SCHEDULE_TO_CLOSE, index, 0))
+
+
 def is_current(state: ExecutionState, timer: tuple[int, int, int, int]) -> bool:
-    """Whether a timer entry still fits the state it was pushed for."""
+    """Whether a timer entry still fits the state it was pushed for.
+
+    A cancelled execution is bounded by its grace; its timeout does not take the end from whoever cancelled it.
+    """
     at, kind, index, attempt = timer
     if state.status.final:
         return False
     if kind == EXECUTION_TIMEOUT:
-        return at == state.deadline_at
+        return not state.grace_until
     if kind == CANCEL_GRACE:
         return at == state.grace_until
-    node = state.nodes[index]
-    match kind:
-        case 2:  # SCHEDULE_TO_CLOSE
-            return node.status in OPEN
-        case 3:  # SCHEDULE_TO_START
-            return node.status is NodeStatus.SCHEDULED and node.attempt == attempt
-        case 4:  # START_TO_CLOSE
-            return node.status is NodeStatus.RUNNING and node.attempt == attempt
-        case 5:  # RETRY
-            return node.status is NodeStatus.RETRYING and node.attempt == attempt and node.due_at == at
-        case _:  # DELAY
-            return node.status is NodeStatus.WAITING and node.due_at == at
+    node, timeouts = state.nodes[index], state.workflow.nodes[index].timeouts
+    if kind == SCHEDULE_TO_CLOSE:
+        return node.status in OPEN
+    if node.attempt != attempt:
+        return False
+    # The instants are compared because an attempt that was given back begins anew under its old number.
+    if kind == SCHEDULE_TO_START:
+        limit = timeouts.schedule_to_start_us or 0
+        return node.status is NodeStatus.SCHEDULED and at == node.scheduled_at + limit
+    if kind == START_TO_CLOSE:
+        limit = (timeouts.start_to_close_us or 0) + RUNNER_LEASE_US
+        return node.status is NodeStatus.RUNNING and at == node.started_at + limit
+    status = NodeStatus.RETRYING if kind == RETRY else NodeStatus.WAITING
+    return node.status is status and node.due_at == at
 
 
 def next_wake(state: ExecutionState) -> int | None:
