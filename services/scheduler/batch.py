@@ -46,6 +46,7 @@ class Change:
 class Batch:
     """Changes of one commit, with what belongs to no single execution.
 
+    `quarantines` says of executions why they are held, or None for those that are taken out of quarantine.
     `strangers` are replies about executions that are not open: stale, once the commit says that they are ours.
     """
 
@@ -53,7 +54,7 @@ class Batch:
     changes: dict[bytes, Change] = field(default_factory=dict)
     strangers: list[Reply] = field(default_factory=list)
     stranger_verdicts: list[Verdict] = field(default_factory=list)
-    quarantines: dict[bytes, bytes] = field(default_factory=dict)
+    quarantines: dict[bytes, bytes | None] = field(default_factory=dict)
     take_overs: tuple[int, ...] = ()
     hand_overs: tuple[tuple[int, int], ...] = ()
 

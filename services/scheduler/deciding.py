@@ -13,6 +13,7 @@ from services.core.machine import Verdict as Counted
 from services.core.records import Verdict
 from services.core.states import NodeStatus
 from services.scheduler.batch import Batch, Change
+from services.scheduler.duties.quarantine import reason
 from services.scheduler.items import AskReply, CommandReply, Item, ResultReply
 from services.scheduler.live import Live
 from services.scheduler.loading import Loader
@@ -60,10 +61,20 @@ class Decider:
         wanted = {item.execution_id for item in items}
         missing = [execution_id for execution_id in wanted if execution_id not in self._live]
         if missing:
+            self._loader.held.clear()
             await self._loader.load(missing)
+            await self._load_held(items)
         bare = [live for key in wanted if (live := self._live.get(key)) and not live.state.values.complete]
         if bare:
             await self._loader.load_outputs(bare)
+
+    async def _load_held(self, items: Iterable[Item]) -> None:
+        """A forced cancel ends even a quarantined execution, whose history nobody can fold."""
+        for item in items:
+            row = self._loader.held.get(item.execution_id)
+            if row is not None and isinstance(item.happened, Cancel) and item.happened.force:
+                del self._loader.held[item.execution_id]
+                await self._loader.load_bare(row)
 
     def _decide(self, item: Item, batch: Batch) -> None:
         if item.execution_id in batch.quarantines:
@@ -90,7 +101,7 @@ class Decider:
             log.error("quarantined", execution_id=live.id.hex(), exc_info=error)
             del batch.changes[live.id]
             self.forget(live)
-            batch.quarantines[live.id] = f"{type(error).__name__}: {error}".encode()[:2000]
+            batch.quarantines[live.id] = reason(f"{type(error).__name__}: {error}")
             return
         change.events.extend(decision.events)
         change.effects.extend(decision.effects)
@@ -123,11 +134,15 @@ class Decider:
             return flight is None or flight.runner_id in ("", ask.runner_id)
         return node.status is NodeStatus.RUNNING and node.runner_id == ask.runner_id
 
-    @staticmethod
-    def _stranger(item: Item, batch: Batch) -> None:
-        """The execution is not open, in a shard that is ours: it has ended, and the commit will say so."""
+    def _stranger(self, item: Item, batch: Batch) -> None:
+        """The execution is not open, in a shard that is ours: it has ended, and the commit will say so.
+
+        Or it is quarantined: what its runners report is dropped, and run again should it be taken out.
+        """
         if isinstance(item.reply, CommandReply):
             refused = b"EXECUTION_ENDED" if isinstance(item.happened, Cancel) else b"EXECUTION_NOT_OPEN"
+            if item.execution_id in self._loader.held:
+                refused = b"EXECUTION_QUARANTINED"
             batch.stranger_verdicts.append(Verdict(item.reply.command_id, "refused", refused))
         elif item.reply is not None:
             batch.strangers.append(item.reply)

@@ -20,6 +20,7 @@ from services.scheduler.batch import Batch
 from services.scheduler.deciding import Decider
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.duties.inbox import Inbox
+from services.scheduler.duties.quarantine import Quarantine
 from services.scheduler.duties.repair import Repair
 from services.scheduler.duties.sleep import Sleep
 from services.scheduler.hearing import Hearing
@@ -79,6 +80,7 @@ class Engine:
         self.log_writer = LogWriter(logs, bus, self.loader, self.live, self.owns)
         self.runners = Runners(clock, self.live, self.dispatcher, self.actor, self.owned, self._put)
         self.inbox = Inbox(rows, self.owned, self._put)
+        self.quarantine = Quarantine(rows, self.owned, self.writer.prepare)
         self.sleep = Sleep(
             clock, rows, self.loader, self.live, self.owned, self.wakes, self._put, self.writer.prepare
         )
@@ -118,6 +120,7 @@ class Engine:
             ("put-down", self.sleep.put_down, 1.0),
             ("wake", self.sleep.wake, 1.0),
             ("timers", self.sleep.timers, 0.02),
+            ("quarantine", self.quarantine.run_once, 30.0),
             ("gauges", self._gauges, 1.0),
         ]
 

@@ -15,7 +15,7 @@ from services.core.graph import CompiledWorkflow
 from services.core.machine import apply
 from services.core.records import HistoryRow, OpenExecution
 from services.core.state import ExecutionInfo, ExecutionState, Values, new_execution
-from services.core.states import ACTIVE
+from services.core.states import ACTIVE, ExecutionStatus
 from services.scheduler.live import InFlight, Live
 from services.scheduler.versions import VersionCache
 
@@ -76,6 +76,8 @@ class Loader:
         self._live = live
         self._loaded = loaded
         self._broken: dict[bytes, bytes] = {}
+        # Quarantined rows that somebody asked for in this batch.
+        self.held: dict[bytes, OpenExecution] = {}
 
     def take_broken(self) -> dict[bytes, bytes]:
         """Executions whose histories do not apply, each with why: the next commit quarantines them."""
@@ -88,6 +90,9 @@ class Loader:
 
     async def load_rows(self, rows: Sequence[OpenExecution]) -> None:
         """Load executions whose open rows were read already: one query for histories, one for unknown versions."""
+        for row in rows:
+            if row.quarantine is not None:
+                self.held[row.start.execution_id] = row
         rows = [row for row in rows if row.quarantine is None and row.start.execution_id not in self._live]
         if not rows:
             return
@@ -122,6 +127,17 @@ class Loader:
         self._note_flights(live)
         self._live[live.id] = live
         self._loaded(live)
+
+    async def load_bare(self, row: OpenExecution) -> None:
+        """Load a quarantined execution without folding its history: all that can be done with it is to end it."""
+        workflow = (await self._workflows.get([row.start.version_id]))[row.start.version_id]
+        state = new_execution(info_of(row), workflow, Values(JSON, row.start.input or b""))
+        for part in await self._rows.history_after([(row.start.execution_id, 0)]):
+            state.sequence = part.last_sequence
+            state.started_at = state.started_at or part.at
+            state.status = ExecutionStatus.RUNNING
+        live = Live(state, asleep=row.asleep)
+        self._live[live.id] = live
 
     def _note_flights(self, live: Live) -> None:
         """Attempts that may be with a runner: nothing counts as lost for one lease from now."""

@@ -19,6 +19,7 @@ from services.core.inputs import Abort
 from services.core.ports import Commits, Committed, Fenced, NeverCommitted, Refused, RolledBack
 from services.scheduler.batch import Batch
 from services.scheduler.deciding import Decider
+from services.scheduler.duties.quarantine import reason
 from services.scheduler.items import Item
 from services.scheduler.metrics import SchedulerMetrics
 
@@ -196,6 +197,6 @@ class Writer:
 
 def _quarantine(execution_id: bytes, why: str) -> Callable[[Batch], None]:
     def add(batch: Batch) -> None:
-        batch.quarantines[execution_id] = why.encode()
+        batch.quarantines[execution_id] = reason(why)
 
     return add
