@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+import traceback
 from collections.abc import Iterable
 from importlib import metadata
 
-from services.adapters.log import get_logger
 from weconnect import App
 
 ENTRY_POINTS = "weconnect.apps"
 
-log = get_logger(__name__)
-
 
 def load_apps(names: Iterable[str]) -> tuple[list[App], list[str]]:
-    """Apps by `module:attribute` and by entry point, each once, and what went wrong, one sentence each."""
+    """Apps by `module:attribute` and by entry point, each once, and what went wrong, one sentence each.
+
+    Modules of the working directory are found, however the process was started.
+    """
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     apps: list[App] = []
     problems: list[str] = []
     for source, name in [*(("WECONNECT_APPS", name) for name in names), *_installed()]:
@@ -38,7 +43,7 @@ def _load(source: str, name: str) -> App | str:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever a user's module raises when it is imported is reported, not hidden
-        log.error("app cannot be imported", app=name, exc_info=error)
+        traceback.print_exception(error, file=sys.stderr)
         return f"{source} names {name!r}, whose module cannot be imported: {type(error).__name__}: {error}"
     found = getattr(module, attribute, None)
     if isinstance(found, App):

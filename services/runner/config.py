@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.adapters.clock import SystemClock
 from services.adapters.config import (
     Environment,
     NatsSettings,
@@ -14,7 +15,10 @@ from services.adapters.config import (
 from services.adapters.nats.topology import task_subject
 from services.core.graph import DEFAULT_TASK_QUEUE
 from services.runner.apps import load_apps
-from services.runner.nodes.egress import Network, parse_networks
+from services.runner.handlers import HandlerError, Handlers
+from services.runner.nodes import built_in
+from services.runner.nodes.egress import Egress, Network, parse_networks
+from services.runner.nodes.http_request import HttpRequest
 from weconnect import App
 
 SLOTS_DEFAULT = 100
@@ -48,6 +52,7 @@ def read_settings(env: Environment) -> RunnerSettings:
             env.problems.append(f"WECONNECT_TASK_QUEUES: {error}")
     apps, problems = load_apps(env.words("WECONNECT_APPS"))
     env.problems.extend(problems)
+    env.problems.extend(_conflicts(apps))
     return RunnerSettings(
         server=read_server(env, "127.0.0.1:50053", "127.0.0.1:9093"),
         nats=read_nats(env),
@@ -57,3 +62,15 @@ def read_settings(env: Environment) -> RunnerSettings:
         http_allowed=tuple(networks),
         apps=tuple(apps),
     )
+
+
+def _conflicts(apps: list[App]) -> list[str]:
+    """Node types that two apps, or an app and this runner, have a handler for."""
+    handlers = Handlers(built_in(HttpRequest(Egress(), SystemClock())))
+    problems: list[str] = []
+    for app in apps:
+        try:
+            handlers.add(app)
+        except HandlerError as error:
+            problems.append(f"WECONNECT_APPS: {error}")
+    return problems

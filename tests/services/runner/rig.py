@@ -76,7 +76,7 @@ class Heard(list[T]):
                         return item
                 await came.wait()
 
-    async def count(self, least: int) -> list[T]:
+    async def at_least(self, least: int) -> list[T]:
         """All items, once there are that many."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self) < least:

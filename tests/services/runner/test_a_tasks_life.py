@@ -32,7 +32,7 @@ async def test_results_of_one_turn_travel_together(rig: Rig) -> None:
     tasks = [replace(first, node=node) for node in range(20)]
     for task in tasks:
         rig.publish(task, publication_id=f"m{task.node}")
-    results = await rig.owner.results.count(20)
+    results = await rig.owner.results.at_least(20)
     assert {result.node for result in results} == set(range(20))
     assert rig.owner.order.count("result") < 20
     await rig.emptied()
@@ -42,7 +42,7 @@ async def test_a_lost_verdict_is_asked_for_by_repeating_the_result(rig: Rig) -> 
     rig.owner.answers_results = False
     runner = await rig.runner()
     first = await rig.run(rig.task("transform", {"value": 1}))
-    results = await rig.owner.results.count(3)
+    results = await rig.owner.results.at_least(3)
     assert all(result == first for result in results)
     assert await rig.unacknowledged() == 1
     rig.owner.settle(runner.runner_id, first.token, counted=False)
@@ -62,7 +62,7 @@ async def test_a_republished_task_waits_for_its_owner(rig: Rig) -> None:
     rig.owner.answers_asks = None
     await rig.runner()
     task = rig.publish(rig.task("transform", {"value": 1}, publication=2))
-    asks = await rig.owner.asks.count(3)
+    asks = await rig.owner.asks.at_least(3)
     assert {ask.token for ask in asks} == {asks[0].token}
     assert not rig.owner.results
     rig.owner.answer(asks[0], run=True)
@@ -164,10 +164,10 @@ async def test_never_more_tasks_in_hand_than_slots(rig: Rig) -> None:
     for node in range(12):
         rig.publish(rig.task("slow", node=node))
     await three.wait()
-    await rig.confirmed.count(12)
+    await rig.confirmed.at_least(12)
     assert (await rig.publisher.consumer_state("default")).unacknowledged <= 3
     go.set()
-    await rig.owner.results.count(12)
+    await rig.owner.results.at_least(12)
     assert most == 3
     await rig.emptied()
     assert runner.held.running == 0
@@ -191,7 +191,7 @@ async def test_a_heavy_task_waits_for_its_slots(rig: Rig) -> None:
     rig.publish(rig.task("slow", "b"))
     await both.wait()
     heavy = rig.publish(rig.task("slow", "heavy", slots=3))
-    await rig.confirmed.count(3)
+    await rig.confirmed.at_least(3)
     assert order == ["a", "b"]
     go.set()
     await rig.owner.result_of(heavy)

@@ -70,7 +70,11 @@ def test_plain_exceptions_are_node_executions() -> None:
         raise ValueError("bad\0 thing")
     except ValueError as error:
         failure = failed(error)
-    assert failure.type == "NODE_EXECUTION" and failure.retryable and failure.message == "ValueError: bad\0 thing"
+    assert (
+        failure.type == "NODE_EXECUTION"
+        and failure.retryable
+        and failure.message == "ValueError: bad\0 thing"
+    )
     assert orjson.loads(failure.details)["exception"] == "builtins.ValueError"
     assert "test_outcomes.py" in orjson.loads(failure.details)["at"]
     assert failed(MemoryError()).type == "RESOURCE"
@@ -78,7 +82,12 @@ def test_plain_exceptions_are_node_executions() -> None:
 
 def test_node_failures_say_what_they_are() -> None:
     failure = failed(NodeFailure("BUSY", "later", retry_after=1.5, details={"a": math.nan}))
-    assert (failure.type, failure.message, failure.retryable, failure.retry_after_us) == ("BUSY", "later", True, 1_500_000)
+    assert (failure.type, failure.message, failure.retryable, failure.retry_after_us) == (
+        "BUSY",
+        "later",
+        True,
+        1_500_000,
+    )
     assert b"NaN" in failure.details
     assert not failed(NonRetryable("DECLINED", "no")).retryable
 
@@ -98,7 +107,10 @@ def test_failures_are_bounded() -> None:
 
 def test_a_timeout_names_itself() -> None:
     failure = timed_out("heartbeat", 1_500_000)
-    assert failure.type == "TIMEOUT" and orjson.loads(failure.details) == {"timeout": "heartbeat", "seconds": 1.5}
+    assert failure.type == "TIMEOUT" and orjson.loads(failure.details) == {
+        "timeout": "heartbeat",
+        "seconds": 1.5,
+    }
 
 
 async def test_handlers_of_every_kind(rig: Rig) -> None:
@@ -110,7 +122,14 @@ async def test_handlers_of_every_kind(rig: Rig) -> None:
 
     @app.node("full")
     async def full(input: Any, ctx: Context) -> Any:
-        return [ctx.execution_id, ctx.node_id, ctx.node_name, ctx.attempt, ctx.idempotency_key, ctx.workflow_name]
+        return [
+            ctx.execution_id,
+            ctx.node_id,
+            ctx.node_name,
+            ctx.attempt,
+            ctx.idempotency_key,
+            ctx.workflow_name,
+        ]
 
     @app.node("broken")
     def broken(input: Any, ctx: Context) -> None:
@@ -139,7 +158,11 @@ async def test_handlers_of_every_kind(rig: Rig) -> None:
 
 async def test_parameters_that_cannot_be_resolved_fail_the_node(rig: Rig) -> None:
     await rig.runner()
-    for parameters in ({"value": "${ input.missing.deep }"}, {"value": "${ 1 + }"}, {"value": "${ unknown }"}):
+    for parameters in (
+        {"value": "${ input.missing.deep }"},
+        {"value": "${ 1 + }"},
+        {"value": "${ unknown }"},
+    ):
         failure = (await rig.run(rig.task("transform", parameters, {"input": {}}))).failure
         assert failure is not None and failure.type == "EXPRESSION" and not failure.retryable
     failure = (await rig.run(rig.task("transform", {"valeu": 1}))).failure

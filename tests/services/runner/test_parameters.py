@@ -26,7 +26,9 @@ class Counting:
 
 def test_values_come_from_the_bindings() -> None:
     parameters = Parameters(CelCompiler())
-    text = orjson.dumps({"a": "${ input.x + nodes.b.output.y }", "b": ["to ${ vars.who }", "$${ as is }", 1.5]})
+    text = orjson.dumps(
+        {"a": "${ input.x + nodes.b.output.y }", "b": ["to ${ vars.who }", "$${ as is }", 1.5]}
+    )
     bindings = orjson.dumps({"input": {"x": 1}, "nodes.b": {"output": {"y": 2}}, "vars": {"who": "you"}})
     assert parameters.resolve(text, bindings) == {"a": 3, "b": ["to you", "${ as is }", 1.5]}
 
