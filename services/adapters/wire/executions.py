@@ -43,7 +43,7 @@ class Blame:
 class ShownExecution:
     """An execution as it stands, ready to be written: the record completed by what was folded.
 
-    `context` is the JSON object of its variables. `metrics` is absent where nobody asked for payloads.
+    `context` is the JSON object of its variables; `metrics` wins over those of the record.
     """
 
     record: ExecutionRecord
@@ -96,7 +96,9 @@ def execution_message(
             requested_by=blame.requested_by,
         )
     if shown.metrics is not None:
-        _put_metrics(message.metrics, shown.metrics)
+        put_metrics(message.metrics, shown.metrics)
+    elif record.metrics:
+        message.metrics.MergeFromString(record.metrics)
     if full:
         _put_payloads(message, shown, exact, payload_bytes_max)
     return message
@@ -142,7 +144,8 @@ def _put_payloads(
             put_struct(message, field, data, exact=exact)
 
 
-def _put_metrics(message: pb.ExecutionMetrics, metrics: MetricsView) -> None:
+def put_metrics(message: pb.ExecutionMetrics, metrics: MetricsView) -> None:
+    """Write counts and costs; a finished execution's row keeps them in this form."""
     message.total_nodes = metrics.total_nodes
     message.successful_nodes = metrics.successful_nodes
     message.failed_nodes = metrics.failed_nodes
