@@ -23,15 +23,12 @@ class _Loader(yaml.SafeLoader):
     """Safe loader with JSON's scalars; keys are texts, and aliases and merge keys are refused."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
-            raise InvalidYamlError(
-                f"line {self.peek_event().start_mark.line + 1}: aliases are not read; write it out"
-            )
+            raise InvalidYamlError(f"line {line}: aliases are not read; write it out")
         self._depth = getattr(self, "_depth", 0) + 1
         if self._depth > 2 * NESTING_MAX:
-            raise InvalidYamlError(
-                f"line {self.peek_event().start_mark.line + 1}: nested deeper than {NESTING_MAX}"
-            )
+            raise InvalidYamlError(f"line {line}: nested deeper than {NESTING_MAX}")
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node

@@ -9,7 +9,6 @@ from typing import Any
 from services.core.definition.model import Backoff, RetryPolicy
 from services.core.errors import ExpressionError
 from services.core.expressions import ExpressionCompiler
-from services.core.paths import path_program
 from services.core.references import Mentions, References, mentions
 from services.core.templates import Expression, Template, compile_template
 from services.core.units import SECOND
@@ -118,7 +117,7 @@ class ExpressionCompilation:
         if found.whole_nodes:
             raise ExpressionError(f"`{source}`: write `nodes.<id>`; `nodes` as a whole is no value")
         references = self._references(source, found)
-        program = path_program(source) or self._compiler.compile(source, found.names())
+        program = self._compiler.compile(source, found.names())
         for node, fields in found.nodes.items():
             if not fields.isdisjoint(_WITH_OUTPUT):
                 self.outputs_used.add(self._index_of[node])

@@ -7,12 +7,12 @@ property test compares them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from services.core.definition.json_values import type_name
 from services.core.errors import ExpressionError
-from services.core.references import BASE_NAMES, CEL_WORDS, PLAIN_PATH
+from services.core.references import CEL_WORDS, PLAIN_PATH
 
 # Longer paths are left to the evaluator, whose own bound on depth then holds.
 SELECTIONS_MAX = 20
@@ -45,8 +45,8 @@ class PathProgram:
         return value
 
 
-def path_program(source: str) -> PathProgram | None:
-    """Program for `source` when it is a plain path from a name in sight, else None."""
+def path_program(source: str, names: Collection[str]) -> PathProgram | None:
+    """Program for `source` when it is a plain path from one of the declared `names`, else None."""
     plain = PLAIN_PATH.match(source)
     if plain is None:
         return None
@@ -54,10 +54,10 @@ def path_program(source: str) -> PathProgram | None:
     parts = tuple(text.split("."))
     if len(parts) > SELECTIONS_MAX or not CEL_WORDS.isdisjoint(parts):
         return None
-    if parts[0] in BASE_NAMES:
+    if parts[0] in names:
         return PathProgram(text, parts[0], parts[1:])
-    if parts[0] == "nodes" and len(parts) > 1:
-        return PathProgram(text, "nodes." + parts[1], parts[2:])
+    if len(parts) > 1 and ".".join(parts[:2]) in names:
+        return PathProgram(text, ".".join(parts[:2]), parts[2:])
     return None
 
 
@@ -69,5 +69,3 @@ def no_such_key(source: str, name: str) -> str:
 def not_an_object(source: str, name: str, value: Any) -> str:
     """Text of the error for a field of something that has none."""
     return f"`{source}`: `{name}` is taken from {type_name(value)}, which has no fields"
-
-

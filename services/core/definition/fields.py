@@ -24,7 +24,6 @@ LABELS_MAX = 32
 LABEL_KEY_CHARACTERS_MAX = 63
 LABEL_VALUE_CHARACTERS_MAX = 255
 CLEANUP_NODES_MAX = 100
-NOTIFY_MAX = 32
 INT32_MAX = (1 << 31) - 1
 
 
@@ -105,11 +104,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """List of at most `limit` values of one kind; `single`: one of them may stand without the list."""
+    """List of at most `limit` values of one kind."""
 
     of: Kind
     limit: int
-    single: bool = False
 
 
 Kind = (
@@ -246,7 +244,7 @@ _KINDS: dict[type[Any], dict[str, Kind]] = {
         "on_failure": Record(m.OnFailure),
         "cleanup": Many(Record(m.Node), CLEANUP_NODES_MAX),
         "rollback": Choice(m.Rollback, "ROLLBACK_"),
-        "notify": Many(Record(m.Notify), NOTIFY_MAX, single=True),
+        "notify": Record(m.Notify),
         "labels": Labels(),
         "retention_us": _DURATION,
     },

@@ -257,6 +257,6 @@ class Definition:
     on_failure: OnFailure | None = None
     cleanup: tuple[Node, ...] = ()
     rollback: Rollback = Rollback.NONE
-    notify: tuple[Notify, ...] = ()
+    notify: Notify | None = None
     labels: dict[str, str] = field(default_factory=dict)
     retention_us: int | None = None

@@ -145,8 +145,8 @@ class _Reader:
                 return self.labels(value, path)
             case Record(record):
                 return self.record(record, value, path)
-            case Many(of, limit, single):
-                return self.many(of, [value] if single and isinstance(value, dict) else value, path, limit)
+            case Many(of, limit):
+                return self.many(of, value, path, limit)
 
     def text(self, value: Any, path: str, limit: int) -> Any:
         if not isinstance(value, str):
