@@ -93,7 +93,8 @@ class Values:
         try:
             return self._codec.loads(data)
         except ValueError as error:
-            raise ExpressionError(f"`{data[:40]!r}` is no JSON: {error}") from None
+            shown = data[:40].decode("utf-8", "replace")
+            raise ExpressionError(f"`{shown}` is no JSON: {error}") from None
 
     def dumps(self, value: Any) -> bytes:
         """JSON bytes of a value that was made here. Raises `ExpressionError` for what JSON cannot say."""

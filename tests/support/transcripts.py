@@ -64,7 +64,9 @@ def read_transcript(text: str) -> Transcript:
 
 def written(transcript: Transcript) -> str:
     """Text of a transcript."""
-    parts = ["\n".join([*block.directives, RULE, *block.expected]).rstrip("\n") for block in transcript.blocks]
+    parts = [
+        "\n".join([*block.directives, RULE, *block.expected]).rstrip("\n") for block in transcript.blocks
+    ]
     return f"{transcript.head}\n{HEAD_END}\n\n" + "\n\n".join(parts) + "\n"
 
 
@@ -75,7 +77,10 @@ def run_transcript(transcript: Transcript) -> Transcript:
     told = _Told(Machine(compile_plain(plain), b"" if given is None else Json.dumps(given)))
     return Transcript(
         transcript.head,
-        [Block(b.directives, [line for d in b.directives for line in told.tell(d)]) for b in transcript.blocks],
+        [
+            Block(b.directives, [line for d in b.directives for line in told.tell(d)])
+            for b in transcript.blocks
+        ],
     )
 
 
@@ -195,7 +200,7 @@ class _Told:
             return "taken=" + ",".join(self._edge(edge) for edge in value)
         if isinstance(value, NodeError):
             return f"{name}={self._error_text(value)}"
-        if name in ("until",) or name.endswith(("_at", "_until")):
+        if name == "until" or name.endswith(("_at", "_until")):
             return f"{name}={instant(value)}"
         if isinstance(value, bytes):
             return f"{name}={value.decode()}"

@@ -5,7 +5,6 @@ A node sees the variables written by nodes upstream of it, in topological order,
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import Any
 
@@ -112,7 +111,7 @@ def task_bindings(state: ExecutionState, index: int, now: int) -> bytes:
     if references.vars:
         parts.append(b'"vars":' + (state.nodes[index].task_vars or state.workflow.initial_vars_json))
     if references.execution:
-        parts.append(b'"execution":' + json.dumps(execution_view(state)).encode())
+        parts.append(b'"execution":' + state.values.dumps(execution_view(state)))
     if references.now:
         parts.append(b'"now":"' + rfc3339(now).encode() + b'"')
     return b"{" + b",".join(parts) + b"}"
@@ -122,6 +121,6 @@ def _node_json(state: ExecutionState, index: int) -> bytes:
     node = state.nodes[index]
     kept = node.status is NodeStatus.SUCCESS and index in state.workflow.retained
     output = (state.values.outputs[index] if kept else b"") or b"null"
-    error = json.dumps(error_view(state, node.error)).encode() if node.error else b"null"
+    error = state.values.dumps(error_view(state, node.error)) if node.error else b"null"
     tail = b',"status":"%b","error":%b,"attempts":%d}' % (node.status.word.encode(), error, node.attempt)
     return b'{"output":' + output + tail

@@ -14,6 +14,7 @@ from services.core.errors import TIMEOUT, ExpressionError, NodeError
 from services.core.events import EdgeChoice, EdgeOutcome, NodeFailed, NodeRetrying
 from services.core.graph import CompiledEdge
 from services.core.machine.bindings import error_view
+from services.core.machine.conditions import holds
 from services.core.machine.deciding import Deciding
 from services.core.state import failed_status
 from services.core.states import NodeStatus
@@ -112,12 +113,10 @@ def choose_edge(
     try:
         values = deciding.see(edge.when.references, deciding.state.workflow.nodes[edge.source])
         _foresee(deciding, edge.source, values, error, output, variables)
-        holds = edge.when.program.evaluate(values)
-        if not isinstance(holds, bool):
-            raise ExpressionError(f"`{edge.when.source}` is {type(holds).__name__}, not bool")
+        taken = holds(edge.when, values)
     except ExpressionError as problem:
         return EdgeChoice(edge.index, EdgeOutcome.ERROR, f"edges[{edge.index}].when: {problem}")
-    return EdgeChoice(edge.index, EdgeOutcome.TAKEN if holds else EdgeOutcome.DEAD)
+    return EdgeChoice(edge.index, EdgeOutcome.TAKEN if taken else EdgeOutcome.DEAD)
 
 
 def _foresee(

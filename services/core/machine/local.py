@@ -9,6 +9,7 @@ from services.core.definition.duration import duration_us
 from services.core.errors import EXPRESSION, NODE_EXECUTION, RESOURCE, ExpressionError, NodeError
 from services.core.events import EdgeOutcome, NodeSucceeded, NodeWaiting
 from services.core.graph import CompiledNode
+from services.core.machine.conditions import holds
 from services.core.machine.deciding import Deciding
 from services.core.machine.ending import finish
 from services.core.machine.failures import fail_node
@@ -35,19 +36,14 @@ def _noop(deciding: Deciding, compiled: CompiledNode) -> None:
 def _condition(deciding: Deciding, compiled: CompiledNode) -> None:
     expression = compiled.condition
     assert expression is not None
-    holds = expression.program.evaluate(deciding.see(expression.references, compiled))
-    if not isinstance(holds, bool):
-        raise ExpressionError(f"`{expression.source}` is {type(holds).__name__}, not bool")
-    succeed_node(deciding, compiled.index, b"true" if holds else b"false", port="true" if holds else "false")
+    answer = "true" if holds(expression, deciding.see(expression.references, compiled)) else "false"
+    succeed_node(deciding, compiled.index, answer.encode(), port=answer)
 
 
 def _switch(deciding: Deciding, compiled: CompiledNode) -> None:
     port = compiled.default_port
     for case, expression in compiled.cases:
-        holds = expression.program.evaluate(deciding.see(expression.references, compiled))
-        if not isinstance(holds, bool):
-            raise ExpressionError(f"`{expression.source}` is {type(holds).__name__}, not bool")
-        if holds:
+        if holds(expression, deciding.see(expression.references, compiled)):
             port = case
             break
     succeed_node(deciding, compiled.index, deciding.state.values.dumps(port), port=port)

@@ -9,6 +9,7 @@ from services.core.errors import EXPRESSION, ExpressionError, NodeError
 from services.core.events import NodeScheduled, NodeSkipped
 from services.core.machine import local
 from services.core.machine.bindings import visible_vars
+from services.core.machine.conditions import holds
 from services.core.machine.deciding import Deciding
 from services.core.machine.ending import cancelled_error, finish
 from services.core.machine.failures import fail_node
@@ -87,13 +88,11 @@ def decide_node(deciding: Deciding, index: int) -> None:
         return
     if compiled.when is not None:
         try:
-            holds = compiled.when.program.evaluate(deciding.see(compiled.when.references, compiled))
-            if not isinstance(holds, bool):
-                raise ExpressionError(f"`{compiled.when.source}` is {type(holds).__name__}, not bool")
+            runs = holds(compiled.when, deciding.see(compiled.when.references, compiled))
         except ExpressionError as error:
             fail_node(deciding, index, NodeError(EXPRESSION, f"when: {error}", retryable=False, node=index))
             return
-        if not holds:
+        if not runs:
             deciding.emit(NodeSkipped(index))
             return
     if compiled.local:
