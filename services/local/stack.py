@@ -46,6 +46,9 @@ class Part(Protocol):
     async def stop(self) -> None:
         """End it in order."""
 
+    async def kill(self) -> None:
+        """SIGKILL; return when it is gone."""
+
     async def wait(self) -> int:
         """Exit code, once it has ended."""
 
