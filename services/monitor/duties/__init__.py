@@ -1,0 +1,1 @@
+"""Background duties of the monitor, one file each."""

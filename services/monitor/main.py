@@ -1,0 +1,124 @@
+"""Wiring of the monitor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from services.adapters.bus import BusError
+from services.adapters.clock import SystemClock
+from services.adapters.config import settings_or_exit
+from services.adapters.grpc.server import GrpcServer
+from services.adapters.ids import new_instance_id
+from services.adapters.lifecycle import Duty, Process, run
+from services.adapters.log import configure_logging
+from services.adapters.metrics import DutyMetrics, new_registry
+from services.adapters.nats import topology
+from services.adapters.nats.connection import connect
+from services.adapters.ops_http import OpsServer, Readiness
+from services.adapters.postgres.errors import DatabaseUnavailableError
+from services.adapters.postgres.executions import ExecutionStore
+from services.adapters.postgres.pool import Pool
+from services.adapters.postgres.revision import check_schema
+from services.adapters.postgres.rollups import RollupStore
+from services.adapters.postgres.sessions import SessionStore
+from services.adapters.tokens import TokenVerifier
+from services.monitor.config import MonitorSettings, read_settings
+from services.monitor.duties.rollups import Rollups
+from services.monitor.metrics import MonitorMetrics
+from services.monitor.servicer.status import MonitorServicer
+from weconnect.monitor.v1 import monitor_service_pb2_grpc as rpc
+
+if TYPE_CHECKING:
+    import grpc
+
+CONNECTIONS = 2
+READER = "monitor"
+INTERVAL_SECONDS = 1.0
+# Commits of this long are rolled up together while hints come in.
+LOOK_SECONDS_MIN = 0.25
+TOLERATED = (DatabaseUnavailableError, BusError, OSError, TimeoutError)
+
+
+def main() -> int:
+    """Run a monitor until it is told to end; returns the exit code."""
+    settings = settings_or_exit("monitor", read_settings)
+    configure_logging("monitor", settings.server.log_level)
+    return run("monitor", lambda process: _serve(process, settings))
+
+
+async def _serve(process: Process, settings: MonitorSettings) -> None:
+    registry = new_registry("monitor")
+    clock = SystemClock()
+    readiness = Readiness("database", "nats")
+    ops = OpsServer(settings.server.http, registry, readiness)
+    await ops.start()
+    process.on_drain("http", ops.stop)
+
+    pool = Pool(settings.database_url, size=CONNECTIONS, application_name="wc-monitor")
+    process.on_drain("database", pool.close)
+    await pool.run(check_schema)
+    readiness.ready("database")
+    bus = await connect(settings.nats.url, settings.nats.credentials or None, "monitor")
+    process.on_drain("nats", bus.close)
+    readiness.ready("nats")
+
+    store = RollupStore(pool, READER)
+    rollups = Rollups(clock, store, ExecutionStore(pool), MonitorMetrics(registry))
+    servicer = MonitorServicer(new_instance_id("monitor"), clock, store, rollups, bus)
+    token = settings.server.token
+    server = GrpcServer(
+        settings.server.grpc,
+        TokenVerifier(token.public_key, token.issuer, token.audience, clock),
+        clock,
+        registry,
+        channelz=settings.server.channelz,
+    )
+    # GrpcServer takes the generated functions' calls as a grpc.aio server does.
+    rpc.add_MonitorServiceServicer_to_server(servicer, cast("grpc.aio.Server", server))
+    await server.start()
+    process.on_drain("grpc", server.drain, timeout_s=30.0)
+    process.start(server.stream_duty())
+
+    async def announce_drain() -> None:
+        servicer.draining = True
+        readiness.drain()
+
+    sessions = SessionStore(pool)
+
+    async def observe_clock() -> dict[str, int]:
+        asked_at = clock.monotonic()
+        clock.observe(await sessions.database_now(), asked_at)
+        return {"offset_us": clock.offset_us}
+
+    metrics = DutyMetrics(registry)
+    duty = Duty("rollups", rollups.run_once, INTERVAL_SECONDS, tolerated=TOLERATED, metrics=metrics)
+    process.start(duty)
+    process.start(Duty("clock", observe_clock, 5.0, tolerated=TOLERATED, metrics=metrics))
+    hints = Hints(duty.wake)
+    bus.subscribe(topology.COMMITS, hints.hear)
+    process.on_drain("hints", hints.close)
+    process.on_drain("announce", announce_drain)
+
+
+class Hints:
+    """A hint ends the wait for the next look at the rows; it is not read. Many hints are one look."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._timer: asyncio.TimerHandle | None = None
+
+    def hear(self, data: bytes, reply: str, subject: str) -> None:
+        """Something was committed."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS_MIN, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._wake()
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
