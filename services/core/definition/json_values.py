@@ -11,6 +11,9 @@ from services.core.units import MIB
 DEFINITION_BYTES_MAX = 4 * MIB
 NESTING_MAX = 64
 PROBLEMS_MAX = 100
+# What every reader of JSON here, and CEL, can hold as an integer.
+INTEGER_MIN = -(1 << 63)
+INTEGER_MAX = (1 << 64) - 1
 
 
 def check_json(value: Any) -> list[Problem]:
@@ -70,7 +73,11 @@ def _text_fault(text: str) -> str:
 def _scalar_fault(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isfinite(value) else f"is {value}, which is no JSON number"
-    if value is None or isinstance(value, int):
+    if isinstance(value, int):
+        return (
+            "" if INTEGER_MIN <= value <= INTEGER_MAX else "is an integer beyond 64 bits; write it as a text"
+        )
+    if value is None:
         return ""
     return f"is a {type(value).__name__}, which is no JSON"
 
