@@ -167,9 +167,10 @@ async def test_a_second_up_is_refused_and_down_ends_the_first(tmp_path: Path, la
     assert await second.process.wait() == 3
 
     processes = _started(tmp_path)
-    ending = asyncio.create_task(asyncio.to_thread(end_stack, tmp_path))
+    command = ["-m", "services.local", "down", "--directory", str(tmp_path)]
+    down = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=ROOT, stdout=PIPE)
     await first.process.communicate()
-    assert await ending == ["launcher"]
+    assert (await down.communicate())[0] == b"ended: launcher\n"
     assert first.process.returncode == 0
     assert _living(processes) == []
     assert end_stack(tmp_path) == []
