@@ -23,6 +23,7 @@ from services.scheduler.duties.inbox import Inbox
 from services.scheduler.duties.quarantine import Quarantine
 from services.scheduler.duties.repair import Repair
 from services.scheduler.duties.sleep import Sleep
+from services.scheduler.duties.sweeping import Sweeping
 from services.scheduler.hearing import Hearing
 from services.scheduler.items import Item
 from services.scheduler.live import Live
@@ -52,6 +53,7 @@ class Engine:
         rows: ExecutionStore,
         logs: LogStore,
         sessions: SessionStore,
+        sweeping: Sweeping,
         database_url: str,
         identity: Identity,
         compiler: ExpressionCompiler,
@@ -68,6 +70,7 @@ class Engine:
         self.wakers: dict[str, Callable[[], None]] = {}
         self._rows = rows
         self._sessions = sessions
+        self.sweeping = sweeping
         self.wakes = Wakes(self.live)
         self.dispatcher = Dispatcher(clock, self.live, self._put, sampled)
         self.actor = Actor(self.dispatcher, self.wakes, self.live, bus.publish, clock.now)
@@ -121,6 +124,8 @@ class Engine:
             ("wake", self.sleep.wake, 1.0),
             ("timers", self.sleep.timers, 0.02),
             ("quarantine", self.quarantine.run_once, 30.0),
+            ("sweep", self.sweeping.rows, 30.0),
+            ("partitions", self.sweeping.partitions, 3600.0),
             ("gauges", self._gauges, 1.0),
         ]
 

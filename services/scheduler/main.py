@@ -28,6 +28,7 @@ from services.adapters.postgres.sessions import SessionStore
 from services.adapters.tokens import TokenVerifier
 from services.core.graph import RetryDefaults
 from services.scheduler.config import SchedulerSettings, read_settings
+from services.scheduler.duties.sweeping import Sweeping
 from services.scheduler.engine import Engine
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.ownership import Identity
@@ -81,6 +82,7 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
         rows=ExecutionStore(pool),
         logs=LogStore(pool),
         sessions=SessionStore(lease_pool),
+        sweeping=Sweeping(pool),
         database_url=settings.database_url,
         identity=Identity(instance, str(settings.server.grpc)),
         compiler=CelCompiler(),
