@@ -171,6 +171,10 @@ class Delivery(Protocol):
     """Subject on which it is settled; `in_progress` may be sent there from another thread's bus."""
 
     @property
+    def queue(self) -> str:
+        """Name of the task queue it came from."""
+
+    @property
     def sequence(self) -> int:
         """Stream sequence."""
 
