@@ -18,6 +18,8 @@ from psycopg.pq import Format
 
 POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 INFINITY_US = 2**63 - 1
+# What packing a value raises that no column of its type can hold.
+UNPACKABLE = (ValueError, OverflowError, struct.error, orjson.JSONEncodeError)
 
 _BOOL, _BYTEA, _INT8, _INT2, _INT4, _TEXT = 16, 17, 20, 21, 23, 25
 _TIMESTAMPTZ, _UUID, _JSONB = 1184, 2950, 3802

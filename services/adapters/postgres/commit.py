@@ -8,15 +8,14 @@ Accepted, the commit can never be made any more; refused, the row that is there 
 from __future__ import annotations
 
 import asyncio
-import struct
 
-import orjson
 import psycopg
 from psycopg import errors
 
-from services.adapters.postgres.binary import Bigint
+from services.adapters.postgres.binary import UNPACKABLE, Bigint
 from services.adapters.postgres.commit_statement import prepare
 from services.adapters.postgres.connection import Connection, bounded, connect, fetch
+from services.adapters.postgres.errors import DATA_CLASSES
 from services.core.ports import CommitBatch, Committed, Fenced, NeverCommitted, Outcome, Refused, RolledBack
 from services.core.records import COMMIT_CLOSED, COMMIT_MADE
 
@@ -37,7 +36,6 @@ SETTINGS: dict[str, str | int] = {
     "enable_mergejoin": "off",
     "jit": "off",
 }
-_DATA_CLASSES = ("22", "23", "54")
 # Rolled back on this connection, but another one may do better: the server became read-only.
 _RECONNECT = frozenset({"25006"})
 _FATAL = frozenset({"FATAL", "PANIC"})
@@ -63,18 +61,26 @@ class Committer:
         self._session = session
         self._connection: Connection | None = None
         self._busy = False
+        self._ended = False
 
     async def commit(self, batch: CommitBatch) -> Outcome:
         """Commit a batch. Returns only when the outcome is known, however long the server is away.
 
-        Raises RuntimeError when a commit is under way or was cancelled.
+        Raises RuntimeError when a commit is under way, or after `close` or a cancelled commit, whose outcome
+        nobody knows.
         """
-        if self._busy:
-            raise RuntimeError("a commit is under way, or was cancelled and its outcome is unknown")
+        if self._busy or self._ended:
+            raise RuntimeError("a commit is under way, or this committer has ended")
         self._busy = True
-        outcome = await self._commit(batch)
-        self._busy = False
-        return outcome
+        try:
+            return await self._commit(batch)
+        except BaseException:
+            self._ended = True
+            raise
+        finally:
+            self._busy = False
+            if self._ended:
+                await self._drop()
 
     async def _commit(self, batch: CommitBatch) -> Outcome:
         try:
@@ -83,7 +89,7 @@ class Committer:
             return RolledBack(error.sqlstate or "08001", str(error))
         try:
             statement, parameters = prepare(batch)
-        except (ValueError, OverflowError, struct.error, orjson.JSONEncodeError) as error:
+        except UNPACKABLE as error:
             return Refused("22000", str(error))
         try:
             with bounded(connection, SILENCE_MAX_S):
@@ -102,10 +108,10 @@ class Committer:
         sqlstate, constraint = error.sqlstate or "22000", error.diag.constraint_name or ""
         if isinstance(error, errors.UniqueViolation) and is_fence(constraint):
             return Fenced(constraint)
-        if sqlstate.startswith(_DATA_CLASSES):
+        if sqlstate.startswith(DATA_CLASSES):
             return Refused(sqlstate, str(error), constraint)
         if sqlstate in _RECONNECT:
-            await self.close()
+            await self._drop()
         return RolledBack(sqlstate, str(error))
 
     async def _resolve(self, batch: CommitBatch) -> Outcome:
@@ -144,11 +150,16 @@ class Committer:
             self._connection.prepared_max = PREPARED_MAX
         return self._connection
 
-    async def close(self) -> None:
-        """Close the connection; the session stays open."""
+    async def _drop(self) -> None:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
+
+    async def close(self) -> None:
+        """Commit no more; a commit under way is finished first. The session stays open."""
+        self._ended = True
+        if not self._busy:
+            await self._drop()
 
     async def __aenter__(self) -> Committer:
         return self

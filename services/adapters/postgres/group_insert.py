@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import psycopg
 
 from services.adapters.ids import new_request_id
-from services.adapters.postgres.binary import Uuid
+from services.adapters.postgres.binary import UNPACKABLE, Uuid
 from services.adapters.postgres.connection import Connection, bounded, connect, fetch
 from services.adapters.postgres.errors import DATA_CLASSES, DatabaseUnavailableError, DataRefusedError
 
@@ -54,6 +54,7 @@ class GroupInsert(ABC, Generic[ItemT, ResultT]):
         self._waiting: list[tuple[ItemT, asyncio.Future[ResultT]]] = []
         self._connection: Connection | None = None
         self._flushing: asyncio.Task[None] | None = None
+        self._closing = False
         self.batches = 0
 
     @abstractmethod
@@ -76,6 +77,8 @@ class GroupInsert(ABC, Generic[ItemT, ResultT]):
         Raises DataRefusedError for values that are not taken, DatabaseUnavailableError when the outcome is
         that nothing was written for now.
         """
+        if self._closing:
+            raise DatabaseUnavailableError
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._flushing is None or self._flushing.done():
@@ -83,7 +86,8 @@ class GroupInsert(ABC, Generic[ItemT, ResultT]):
         return await future
 
     async def close(self) -> None:
-        """Finish what was put and close the connection."""
+        """Finish what was put, unless the database is away, and close the connection."""
+        self._closing = True
         if self._flushing is not None:
             await self._flushing
         if self._connection is not None:
@@ -132,6 +136,8 @@ class GroupInsert(ABC, Generic[ItemT, ResultT]):
             except _UnknownOutcomeError:
                 if await self._was_made(batch):
                     return await self._complete(items, [None] * len(items))
+            except UNPACKABLE as error:
+                raise DataRefusedError("22000") from error
             except psycopg.Error as error:
                 if error.sqlstate is not None and error.sqlstate.startswith(DATA_CLASSES):
                     raise DataRefusedError(error.sqlstate) from error
@@ -189,6 +195,8 @@ class GroupInsert(ABC, Generic[ItemT, ResultT]):
                     return bool(rows) and rows[0][0] == 0
             except psycopg.Error:
                 # The answer is in the database and nowhere else.
+                if self._closing:
+                    raise DatabaseUnavailableError from None
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_DELAY_MAX_S)
 

@@ -5,7 +5,8 @@ A list is one statement, hence one snapshot: an execution that ends meanwhile is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
@@ -55,10 +56,11 @@ QUARANTINED = "QUARANTINED"
 
 
 class ExecutionLists:
-    """Reads executions for clients."""
+    """Reads executions for clients. `now` is database time: with it the months to come are not looked at."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, now: Callable[[], int] | None = None) -> None:
         self._pool = pool
+        self._now = now
 
     async def list(
         self,
@@ -71,6 +73,8 @@ class ExecutionLists:
         payloads: bool = False,
     ) -> Sequence[ExecutionRecord]:
         """Executions by (created_at, id), newest first unless asked otherwise, after a position."""
+        if wanted.created_before is None and self._now is not None:
+            wanted = replace(wanted, created_before=self._now() + _ID_SLACK_US)
         statement = list_statement(organization_id, wanted, limit, after, oldest_first, payloads)
         compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
         rows = await self._pool.fetch(str(compiled), compiled.params)

@@ -106,6 +106,35 @@ async def test_void_waits_for_a_backend_that_still_works(
     assert await commits(pool, session) == [(1, 0)]
 
 
+async def test_closing_lets_a_commit_under_way_finish(
+    database_url: str, pool: Pool, sessions: SessionStore
+) -> None:
+    session = (await sessions.open("a", "a:1", 1)).session
+    committer = Committer(database_url, session)
+    async with shard_locked(database_url, pool):
+        committing = asyncio.create_task(committer.commit(CommitBatch(session, 1, 1, take_overs=[0])))
+        await waiting(pool, session)
+        await committer.close()
+    assert isinstance(await committing, Committed)
+    with pytest.raises(RuntimeError):
+        await committer.commit(CommitBatch(session, 2, 1))
+
+
+async def test_cancelled_commit_ends_the_committer(
+    database_url: str, pool: Pool, sessions: SessionStore
+) -> None:
+    session = (await sessions.open("a", "a:1", 1)).session
+    committer = Committer(database_url, session)
+    async with shard_locked(database_url, pool):
+        committing = asyncio.create_task(committer.commit(CommitBatch(session, 1, 1, take_overs=[0])))
+        await waiting(pool, session)
+        committing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await committing
+        with pytest.raises(RuntimeError):
+            await committer.commit(CommitBatch(session, 1, 1))
+
+
 async def test_terminated_backend_never_commits(
     database_url: str, pool: Pool, sessions: SessionStore
 ) -> None:

@@ -79,7 +79,7 @@ async def test_list_filters_and_pages(
     database_url: str, pool: Pool, sessions: SessionStore, now: int
 ) -> None:
     made = await populate(database_url, pool, sessions, now)
-    lists = ExecutionLists(pool)
+    lists = ExecutionLists(pool, now=lambda: now)
     for wanted, expected in CASES:
         for oldest_first in (True, False):
             seen: list[int] = []

@@ -57,14 +57,15 @@ async def test_refused_start_fails_alone(database_url: str, pool: Pool, now: int
     starts = [new_execution(now) for _ in range(8)]
     starts[2] = new_execution(now, workflow_name="a\x00b")
     starts[5] = new_execution(10**15)  # no partition
+    starts[4] = new_execution(now, labels={"a": "\ud800"})
     starts[6] = new_execution(now, user_id="\ud800")
     tasks = [
         asyncio.create_task(writer.put(StartRequest(start, key=f"k{i}"))) for i, start in enumerate(starts)
     ]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     refused = {i for i, result in enumerate(results) if isinstance(result, DataRefusedError)}
-    assert refused == {2, 5, 6}
-    assert await count(pool, "open_executions") == 5 == await count(pool, "idempotency_keys")
+    assert refused == {2, 4, 5, 6}
+    assert await count(pool, "open_executions") == 4 == await count(pool, "idempotency_keys")
     await writer.close()
 
 
