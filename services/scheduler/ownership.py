@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from services.adapters.clock import Clock
 from services.adapters.log import get_logger
 from services.adapters.postgres.commit import Committer
-from services.adapters.postgres.sessions import SessionStore
+from services.adapters.postgres.errors import DatabaseUnavailableError
+from services.adapters.postgres.sessions import LEASE_US, SessionStore
 from services.core.events import EVENTS_VERSION
 from services.core.ids import SHARDS
 from services.core.ports import Committed
 from services.core.records import SessionRow
+from services.core.units import SECOND
 from services.scheduler.batch import Batch
 from services.scheduler.writer import Writer
 
@@ -59,6 +61,7 @@ class Ownership:
         self._committer: Committer | None = None
         self._retired: list[tuple[int, Committer]] = []
         self._moves = 0
+        self._reachable_since: float | None = None
         self.session = 0
         self.lease_until = 0
         self.leaving = False
@@ -114,11 +117,17 @@ class Ownership:
 
     async def balance(self) -> dict[str, int]:
         """Close expired sessions, take free shards up to the fair share, hand over what is beyond it."""
-        await self._close_retired()
-        for expired in await self._sessions.expired():
-            if expired != self.session:
-                log.warning("taking over", session=expired)
-                await self._sessions.close_expired(expired)
+        try:
+            await self._close_retired()
+            expired = await self._sessions.expired()
+        except DatabaseUnavailableError:
+            self._reachable_since = None
+            raise
+        if self._may_take_over():
+            for session in expired:
+                if session != self.session:
+                    log.warning("taking over", session=session)
+                    await self._sessions.close_expired(session)
         if not self.session or self.leaving:
             return {}
         living = await self._sessions.living()
@@ -126,6 +135,13 @@ class Ownership:
             return {}
         owners = await self._sessions.shard_map()
         return self._rebalance(living, owners)
+
+    def _may_take_over(self) -> bool:
+        """Whether the database has been there for a lease: when it comes back everybody must have time to renew."""
+        now = self._clock.monotonic()
+        if self._reachable_since is None:
+            self._reachable_since = now
+        return now - self._reachable_since >= LEASE_US / SECOND
 
     def _rebalance(self, living: list[SessionRow], owners: list[int | None]) -> dict[str, int]:
         alive = {row.session for row in living}
