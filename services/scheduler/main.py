@@ -108,9 +108,9 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
     process.start(server.stream_duty())
 
     await engine.observe_clock()
-    process.on_drain("engine", engine.leave)
     process.spawn("writer", engine.writer.run())
     process.spawn("log writer", engine.log_writer.run())
+    process.on_drain("engine", engine.leave)  # before the writers end: they finish what is decided
     engine.open()
     await engine.ownership.renew()
     duty_metrics = DutyMetrics(registry)
