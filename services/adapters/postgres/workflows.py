@@ -94,10 +94,13 @@ class WorkflowStore:
 
         return await self._pool.transact(work)
 
-    async def update(self, organization_id: str, workflow_id: bytes, new: NewVersion) -> Saved | None:
+    async def update(
+        self, organization_id: str, workflow_id: bytes, new: NewVersion, *, expected_version: int = 0
+    ) -> Saved | None:
         """The next version of a workflow; None when there is no such workflow.
 
-        Content that a version holds already makes none: that version is returned, `made` false.
+        Content that a version holds already makes none: that version is returned, `made` false. When another
+        than `expected_version` (0: any) is the latest, new content is not saved: the latest version is returned.
         """
 
         async def work(connection: Connection) -> Saved | None:
@@ -106,9 +109,13 @@ class WorkflowStore:
                 return None
             workflow = WorkflowRow(*rows[0])
             same = await _same(connection, workflow, new)
-            return (
-                await _save(connection, workflow, new) if same is None else Saved(workflow, same, made=False)
-            )
+            if same is not None:
+                return Saved(workflow, same, made=False)
+            if expected_version and expected_version != workflow.latest_version:
+                parameters = (organization_id, Uuid(workflow_id), Bigint(workflow.latest_version))
+                (row,) = await fetch(connection, _VERSION_BY_NUMBER, parameters)
+                return Saved(workflow, VersionRow(*row), made=False)
+            return await _save(connection, workflow, new)
 
         return await self._pool.transact(work)
 
