@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.adapters.bus import QueueError, StreamState
+from services.adapters.clock import SystemClock
 from services.adapters.nats import jetstream
 from services.adapters.nats.connection import NatsBus
 
@@ -164,6 +165,15 @@ def consumer_config(queue: str, limits: QueueLimits) -> dict[str, Any]:
     }
 
 
+def _first_sequence() -> int:
+    """Sequence at which a new stream begins: microseconds since the epoch.
+
+    An acknowledgement names nothing but consumer and sequence. Were sequences to begin at 1 again, one that
+    belongs to a stream that is gone would delete a task of the one that took its place.
+    """
+    return SystemClock().now()
+
+
 async def ensure_topology(
     bus: NatsBus, queues: Sequence[str], limits: QueueLimits = DEFAULT_LIMITS
 ) -> StreamState:
@@ -182,6 +192,7 @@ async def ensure_topology(
         if error.code != jetstream.STREAM_NOT_FOUND:
             raise
         try:
+            config["first_seq"] = _first_sequence()
             info = await jetstream.call(bus, f"STREAM.CREATE.{STREAM}", config)
             created = True
         except QueueError as refused:

@@ -31,12 +31,12 @@ async def _settled(published: Published, queues: Sequence[str] = ("default",)) -
 
 async def test_a_delivery_says_what_it_is(nats_url: str) -> None:
     async with linked(nats_url) as link, publishing(link.bus) as published:
-        await ensure_topology(link.bus, ["default"])
+        base = (await ensure_topology(link.bus, ["default"])).first_sequence
         _publish(published, 2)
         async with pulling(link.bus, ["default"], 4) as pulled:
             first, second = await pulled.deliveries.count(2)
             assert (first.data, first.subject, first.queue) == (b"default-0", "wc.tasks.default", "default")
-            assert (first.sequence, second.sequence) == (1, 2)
+            assert (first.sequence, second.sequence) == (base, base + 1)
             assert first.delivered_count == 1
             created_at = (await published.publisher.stream_state()).created_at
             assert created_at <= first.timestamp < created_at + 60_000_000
@@ -50,14 +50,14 @@ async def test_a_delivery_says_what_it_is(nats_url: str) -> None:
 
 async def test_what_is_given_back_or_not_acknowledged_comes_again(nats_url: str) -> None:
     async with linked(nats_url) as link, publishing(link.bus, QUICK) as published:
-        await ensure_topology(link.bus, ["default"], QUICK)
+        base = (await ensure_topology(link.bus, ["default"], QUICK)).first_sequence
         _publish(published, 1)
         async with pulling(link.bus, ["default"], 2, QUICK) as pulled:
             (await pulled.deliveries.first()).nak()
             second = (await pulled.deliveries.count(2))[1]
             assert second.delivered_count == 2
             third = (await pulled.deliveries.count(3))[2]  # after AckWait
-            assert (third.delivered_count, third.sequence) == (3, 1)
+            assert (third.delivered_count, third.sequence) == (3, base)
             third.ack()
             second.release()
             await _settled(published)
@@ -80,13 +80,13 @@ async def test_progress_starts_the_acknowledgement_wait_anew(nats_url: str) -> N
 
 async def test_never_more_in_hand_than_slots(nats_url: str) -> None:
     async with linked(nats_url) as link, publishing(link.bus) as published:
-        await ensure_topology(link.bus, ["default"])
+        base = (await ensure_topology(link.bus, ["default"])).first_sequence
         _publish(published, 300)
         async with pulling(link.bus, ["default"], 7, acks=True) as pulled:
             deliveries = await pulled.deliveries.count(300)
             assert pulled.most_in_hand <= 7
             assert {delivery.delivered_count for delivery in deliveries} == {1}
-            assert [delivery.sequence for delivery in deliveries] == list(range(1, 301))
+            assert [delivery.sequence for delivery in deliveries] == list(range(base, base + 300))
 
 
 async def test_a_full_runner_takes_nothing_until_a_slot_is_free(nats_url: str) -> None:
@@ -149,7 +149,7 @@ async def test_a_drained_puller_leaves_no_orphan_pull(nats_url: str) -> None:
 
 async def test_a_drain_gives_back_what_is_not_begun(nats_url: str) -> None:
     async with linked(nats_url) as link, publishing(link.bus) as published:
-        await ensure_topology(link.bus, ["default"])
+        base = (await ensure_topology(link.bus, ["default"])).first_sequence
         _publish(published, 4)
         async with pulling(link.bus, ["default"], 4) as pulled:
             deliveries = await pulled.deliveries.count(4)
@@ -158,7 +158,7 @@ async def test_a_drain_gives_back_what_is_not_begun(nats_url: str) -> None:
             assert [delivery.settled for delivery in deliveries] == [True, False, True, True]
             async with pulling(link.bus, ["default"], 4, acks=True) as other:
                 again = await other.deliveries.count(3)
-                assert sorted(delivery.sequence for delivery in again) == [1, 3, 4]
+                assert sorted(delivery.sequence for delivery in again) == [base, base + 2, base + 3]
             deliveries[1].ack()
             await _settled(published)
             assert (await published.publisher.stream_state()).messages == 0
@@ -200,6 +200,28 @@ async def test_a_wiped_store_is_found_and_made_again(nats_server: EmbeddedNats, 
             async with publishing(link.bus) as published:
                 _publish(published, 3)
                 await pulled.deliveries.count(3)
+
+
+async def test_an_acknowledgement_from_before_a_wipe_deletes_nothing(
+    nats_server: EmbeddedNats, nats_url: str
+) -> None:
+    async with linked(nats_url) as link, publishing(link.bus) as published:
+        await ensure_topology(link.bus, ["default"])
+        async with pulling(link.bus, ["default"], 10) as pulled:
+            _publish(published, 3)
+            before = list(await pulled.deliveries.count(3))
+            await nats_server.kill()
+            nats_server.wipe()
+            await nats_server.start()
+            await pulled.missing.first()
+            for number in range(3):
+                published.publisher.publish("default", f"new-{number}", b"new")
+            await pulled.deliveries.count(6)
+            for delivery in before:
+                delivery.ack()
+            await link.bus.flush()
+            assert (await published.publisher.consumer_state("default")).unacknowledged == 3
+            assert (await published.publisher.stream_state()).messages == 3
 
 
 @pytest.mark.parametrize("queues", [["default"], ["default", "other"]])
