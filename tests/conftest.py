@@ -25,7 +25,7 @@ async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Em
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
     await server.start()
     yield server
-    await server.stop()
+    await server.kill()
     server.remove()
 
 
@@ -57,7 +57,7 @@ async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     server = EmbeddedNats(tmp_path_factory.mktemp("nats"))
     await server.start()
     yield server
-    await server.stop()
+    await server.kill()
     server.remove()
 
 

@@ -71,17 +71,10 @@ class Demo:
         return 0 if execution.status == EXECUTION_STATUS_SUCCESS else EXIT_FAILED
 
     async def end(self) -> None:
-        """End everything that was started."""
+        """End everything that was started; only logs are left."""
         if self._shop is not None:
             await self._shop.stop()
-        await self._stack.stop()
-
-    def remove(self, *, keep_logs: bool) -> None:
-        """Delete what was written."""
-        self._stack.postgres.remove()
-        self._stack.nats.remove()
-        if not keep_logs:
-            shutil.rmtree(self._stack.directory, ignore_errors=True)
+        await self._stack.discard()
 
     def _make_shop(self) -> Service:
         shop = Service("shop", "shop", env=os.environ, log=self._stack.directory / "logs" / "shop.log")
@@ -186,5 +179,6 @@ async def _demo(definition: dict[str, Any]) -> int:
         return EXIT_FAILED
     finally:
         await run.end()
-        run.remove(keep_logs=keep_logs)
+        if not keep_logs:
+            shutil.rmtree(directory, ignore_errors=True)
         console.print("Everything is stopped; nothing is left running.")

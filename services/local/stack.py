@@ -149,6 +149,14 @@ class Stack:
         await self._stop(self.nats)
         await self._stop(self.postgres)
 
+    async def discard(self) -> None:
+        """End everything and delete the data: nobody will need it, so the servers are not given time to tidy up."""
+        await _together(*(self._stop(service) for service in self.services.values()))
+        for server in (self.nats, self.postgres):
+            await server.kill()
+            server.remove()
+            self.report(server.name, "stopped")
+
     def describe(self) -> dict[str, Any]:
         """Where everything is, and a token: what `stack.json` holds. A kind's name means its first process."""
         first = {kind: services[0] for kind in KINDS if (services := self.of(kind))}

@@ -28,6 +28,12 @@ _FOREIGN = ("WECONNECT_", "EXECUTION_", "PERFORMANCE_", "CIRCUIT_", "REDIS_", "W
 Metadata = tuple[tuple[str, str], ...]
 
 
+def clean_environment() -> dict[str, str]:
+    """Our environment without settings of services, and with our code on the path."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    return {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sdk")])}
+
+
 class StackUnderTest(Stack):
     """A stack with handlers that keep a ledger, and with ways to hurt it.
 
@@ -48,8 +54,7 @@ class StackUnderTest(Stack):
             counts=counts,
             commands=commands,
             env={
-                **{name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)},
-                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "sdk")]),
+                **clean_environment(),
                 "WECONNECT_APPS": APPS,
                 **self.ledger.environment,
                 **(env or {}),
@@ -98,12 +103,12 @@ class StackUnderTest(Stack):
         self.nats.wipe()
         await self.nats.start()
 
-    async def stop(self) -> None:
-        """End everything; frozen processes too."""
+    async def discard(self) -> None:
+        """End everything, frozen processes too, and delete the data."""
         for channel in self._channels.values():
             await channel.close()
         self._channels.clear()
-        await super().stop()
+        await super().discard()
 
     def logs(self) -> dict[str, str]:
         """The end of every log, by file name."""
@@ -154,6 +159,4 @@ async def stacks_in(new_directory: Callable[[], Path]) -> AsyncIterator[Stacks]:
         yield stacks
     finally:
         for stack in stacks.running:
-            await stack.stop()
-            stack.postgres.remove()
-            stack.nats.remove()
+            await stack.discard()

@@ -143,7 +143,7 @@ class _Told:
         if name == "lose":
             return inputs.TaskLost(node, attempt, runner)
         if name == "return":
-            return inputs.TaskReturned(node, attempt)
+            return inputs.TaskReturned(node, attempt, runner)
         assert name == "refuse", f"unknown directive {name}"
         return inputs.TaskRefused(node, attempt, self._error(words[1:], options))
 
