@@ -126,6 +126,7 @@ class AttemptReturned:
 
     node: int
     attempt: int
+    runner_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class TaskReturned:
 
     node: int
     attempt: int
+    runner_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

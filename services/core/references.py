@@ -153,6 +153,9 @@ def _add_path(found: list[Path], text: str, start: int, *, operand: bool) -> Non
     names = _NAME.findall(text)
     if text[-1] == "(":
         names.pop()
+    if names and names[0] == "in":
+        # `x in .input.y`: the operator, then a path from the root.
+        names = names[1:]
     if names and names[0] not in CEL_WORDS:
         found.append(Path(tuple(name.strip("`") for name in names), start))
 

@@ -101,7 +101,7 @@ def not_found(resource_type: str, name: str) -> Refusal:
         Kind.NOT_FOUND,
         f"{resource_type.upper()}_NOT_FOUND",
         f"{resource_type} {name} does not exist",
-        metadata={resource_type: name},
+        metadata={f"{resource_type}Id": name},
         resource=(resource_type, name),
     )
 

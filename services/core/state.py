@@ -136,6 +136,7 @@ class NodeState:
         "memory_bytes",
         "port",
         "retries",
+        "returned_by",
         "runner_id",
         "scheduled_at",
         "started_at",
@@ -162,6 +163,7 @@ class NodeState:
         self.due_at = 0
         self.waiting_for = ""
         self.runner_id = ""
+        self.returned_by = ""
         self.error: NodeError | None = None
         self.port = "out"
         self.continued = False

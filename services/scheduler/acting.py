@@ -92,9 +92,6 @@ class Actor:
                     self._cancel_task(live, node, attempt, cancels)
                 case CloseExecution():
                     dispatcher.release_all(live)
-        for event in change.events:
-            if isinstance(event, AttemptReturned):
-                dispatcher.add(live, event.node, event.attempt)
         self._after(change)
 
     def _cancel_task(self, live: Live, node: int, attempt: int, cancels: dict[str, list[AttemptRef]]) -> None:

@@ -129,7 +129,7 @@ class Hearing:
 
 def _input_of(result: Result, runner_id: str) -> Input:
     if result.returned:
-        return TaskReturned(result.node, result.attempt)
+        return TaskReturned(result.node, result.attempt, runner_id)
     failure = result.failure
     if failure is None:
         return TaskSucceeded(

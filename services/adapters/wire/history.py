@@ -147,7 +147,7 @@ _ENCODE: dict[type, Callable[[Any], pb.Event]] = {
         attempt_lost=pb.AttemptLost(node=e.node, attempt=e.attempt, runner_id=e.runner_id)
     ),
     ev.AttemptReturned: lambda e: pb.Event(
-        attempt_returned=pb.AttemptReturned(node=e.node, attempt=e.attempt)
+        attempt_returned=pb.AttemptReturned(node=e.node, attempt=e.attempt, runner_id=e.runner_id)
     ),
     ev.NodeSkipped: lambda e: pb.Event(node_skipped=pb.NodeSkipped(node=e.node)),
     ev.NodeWaiting: lambda e: pb.Event(
@@ -199,7 +199,7 @@ _DECODE: dict[str, Callable[[Any], ev.Event]] = {
         m.node, m.attempt, decode_error(m.error), m.retry_at, m.started_at, m.ended_at, m.runner_id
     ),
     "attempt_lost": lambda m: ev.AttemptLost(m.node, m.attempt, m.runner_id),
-    "attempt_returned": lambda m: ev.AttemptReturned(m.node, m.attempt),
+    "attempt_returned": lambda m: ev.AttemptReturned(m.node, m.attempt, m.runner_id),
     "node_skipped": lambda m: ev.NodeSkipped(m.node),
     "node_waiting": lambda m: ev.NodeWaiting(m.node, m.until, m.waiting_for),
     "cancel_requested": lambda m: ev.CancelRequested(

@@ -66,7 +66,7 @@ def restore_snapshot(state: ExecutionState, data: bytes) -> None:
             target.dead += outcome != EdgeOutcome.TAKEN
     for part in message.nodes:
         _restore_node(state, part)
-    if not state.status.final:
+    if state.deadline_at and not state.status.final:
         heappush(state.timers, (state.deadline_at, EXECUTION_TIMEOUT, EXECUTION, 0))
         if state.grace_until:
             heappush(state.timers, (state.grace_until, CANCEL_GRACE, EXECUTION, 0))
@@ -96,6 +96,7 @@ def _encode_node(index: int, node: NodeState) -> pb.NodeSnapshot:
         memory_bytes=node.memory_bytes,
         decided=node.decided,
         edge_error=node.edge_error,
+        returned_by=node.returned_by,
     )
 
 
@@ -124,6 +125,7 @@ def _restore_node(state: ExecutionState, part: pb.NodeSnapshot) -> None:
     node.port, node.continued = part.port or "out", part.continued
     node.cpu_seconds, node.memory_bytes = part.cpu_seconds, part.memory_bytes
     node.decided, node.edge_error = part.decided, part.edge_error
+    node.returned_by = part.returned_by
     if part.retries:
         node.retries = [
             RetryRecord(

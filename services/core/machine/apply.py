@@ -44,6 +44,7 @@ def apply(state: ExecutionState, event: ev.Event, at: int) -> None:
         case ev.AttemptReturned():
             node = state.nodes[event.node]
             node.started_at, node.runner_id, node.scheduled_at = 0, "", at
+            node.returned_by = event.runner_id
             if node.status is NodeStatus.SCHEDULED:
                 timers.push_timers(state, event.node, node)
             else:
@@ -106,7 +107,7 @@ def _execution_ended(state: ExecutionState, event: ev.ExecutionEnded, at: int) -
 def _node_scheduled(state: ExecutionState, event: ev.NodeScheduled, at: int) -> None:
     node = state.nodes[event.node]
     node.attempt, node.scheduled_at, node.task_vars = event.attempt, at, event.vars
-    node.started_at, node.due_at, node.runner_id = 0, 0, ""
+    node.started_at, node.due_at, node.runner_id, node.returned_by = 0, 0, "", ""
     if event.attempt == 1:
         node.first_scheduled_at = at
     _move(state, event.node, NodeStatus.SCHEDULED)

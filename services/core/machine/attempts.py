@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from services.core.effects import DispatchTask
 from services.core.errors import CANCELLED, POISON, RESOURCE, NodeError
 from services.core.events import AttemptLost, AttemptReturned, NodeCancelled, NodeStarted, NodeSucceeded
 from services.core.inputs import TaskFailed, TaskLost, TaskRefused, TaskReturned, TaskStarted, TaskSucceeded
@@ -67,19 +68,33 @@ def failed(deciding: Deciding, happened: TaskFailed) -> None:
 
 
 def returned(deciding: Deciding, happened: TaskReturned) -> None:
-    """A draining runner gave the attempt back: neither a loss nor an attempt."""
-    if not is_current(deciding, happened.node, happened.attempt):
+    """A draining runner gave the attempt back: neither a loss nor an attempt, and the task goes out again.
+
+    A runner repeats itself until it is heard, and the attempt keeps its number: what another has since, or what was
+    given back already, is not given back again.
+    """
+    index, runner = happened.node, happened.runner_id
+    if not is_current(deciding, index, happened.attempt) or _is_elsewhere(deciding, index, runner):
         deciding.stale()
     elif deciding.state.grace_until:
-        deciding.emit(NodeCancelled(happened.node, happened.attempt))
-    else:
-        deciding.emit(AttemptReturned(happened.node, happened.attempt))
+        deciding.emit(NodeCancelled(index, happened.attempt))
+    elif not runner or deciding.state.nodes[index].returned_by != runner:
+        deciding.emit(AttemptReturned(index, happened.attempt, runner))
+        deciding.want(DispatchTask(index, happened.attempt))
+
+
+def _is_elsewhere(deciding: Deciding, index: int, runner_id: str) -> bool:
+    """Whether another runner is known to run the node's attempt; an empty id stands for whoever has it."""
+    node = deciding.state.nodes[index]
+    return bool(runner_id) and node.status is NodeStatus.RUNNING and node.runner_id != runner_id
 
 
 def lost(deciding: Deciding, happened: TaskLost) -> None:
     """The lease on the attempt has ended. Losses count towards POISON, not towards `max_attempts`."""
     index = happened.node
-    if not is_current(deciding, index, happened.attempt):
+    if not is_current(deciding, index, happened.attempt) or _is_elsewhere(
+        deciding, index, happened.runner_id
+    ):
         deciding.stale()
         return
     node = deciding.state.nodes[index]
