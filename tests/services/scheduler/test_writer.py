@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.core.machine import Decision
+from services.core.machine import Decision, decide
 from services.core.ports import Fenced, NeverCommitted, Refused, RolledBack
-from services.scheduler import deciding
 from services.scheduler.deciding import Decider
 from services.scheduler.items import AskReply, Item, ResultReply
 from tests.support.scheduling import RUNNER, Rig, execution
@@ -148,15 +147,14 @@ async def test_the_culprit_of_refused_data_is_found_by_halving_and_fails_alone()
 async def test_an_exception_in_the_core_quarantines_that_execution_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = deciding.decide
     bad = execution(2)
 
     def broken(state: Any, *rest: Any) -> Decision:
         if state.info.id == bad and state.sequence:
             raise RuntimeError("a bug")
-        return real(state, *rest)
+        return decide(state, *rest)
 
-    monkeypatch.setattr(deciding, "decide", broken)
+    monkeypatch.setattr("services.scheduler.deciding.decide", broken)
     async with Rig(ONE) as rig:
         ids = [await rig.start(number) for number in (1, 2, 3)]
         await rig.settle()
