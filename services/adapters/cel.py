@@ -23,6 +23,7 @@ from cel_expr_python.ext.ext_math import ExtMath
 from cel_expr_python.ext.ext_optional import ExtOptional
 from cel_expr_python.ext.ext_strings import ExtStrings
 
+from services.adapters.cel_bounds import Bounds, part_of, parts_used
 from services.adapters.cel_errors import compile_error, evaluation_error, shown
 from services.core.errors import ExpressionError
 from services.core.expressions import Program
@@ -51,21 +52,31 @@ if sys.implementation.name == "cpython" and sys.version_info < (3, 12):
 class CelProgram:
     """A compiled CEL expression over declared names."""
 
-    __slots__ = ("_evaluate", "_grouped", "_names", "result_type", "source")
+    __slots__ = ("_bounds", "_evaluate", "_grouped", "_names", "_parts", "result_type", "source")
 
-    def __init__(self, source: str, names: tuple[str, ...], expression: cel.Expression) -> None:
+    def __init__(
+        self, source: str, names: tuple[str, ...], expression: cel.Expression, bounds: Bounds
+    ) -> None:
         self.source = source
         self.result_type = _type_name(expression.return_type())
         self._names = tuple(name for name in names if "." not in name)
         self._grouped = tuple((name, *name.split(".", 1)) for name in names if "." in name)
         self._evaluate = expression.eval
+        self._parts = parts_used(source, names)
+        self._bounds = bounds
 
     def evaluate(self, bindings: Mapping[str, Any]) -> Any:
-        """Value as plain JSON; only the declared names are converted. Raises `ExpressionError`."""
+        """Value as plain JSON; of the declared names, only the parts the text uses are converted.
+
+        Raises `ExpressionError`.
+        """
+        parts = self._parts
         try:
-            data = {name: bindings[name] for name in self._names}
+            data = {name: part_of(bindings[name], parts[name]) for name in self._names}
             for name, root, rest in self._grouped:
-                data.setdefault(root, {})[rest] = bindings[name]
+                data.setdefault(root, {})[rest] = part_of(bindings[name], parts[name])
+            if self._bounds.growing:
+                self._bounds.check(data)
             value = self._evaluate(data=data)
             plain = value.value()
         except KeyError as missing:
@@ -104,19 +115,20 @@ class CelCompiler:
 
     def check(self, source: str, types: Mapping[str, str]) -> str:
         """Checked type of an expression; see `core.expressions.ExpressionChecker`."""
-        return _type_name(self._parse(source, tuple(sorted(types.items()))).return_type())
+        expression, _ = self._parse(source, tuple(sorted(types.items())))
+        return _type_name(expression.return_type())
 
     def _compile(self, source: str, names: tuple[str, ...]) -> CelProgram:
         roots = {name.split(".", 1)[0] for name in names}
-        expression = self._parse(source, tuple((root, "dyn") for root in sorted(roots)))
+        expression, bounds = self._parse(source, tuple((root, "dyn") for root in sorted(roots)))
         grouped = roots.difference(names)
         if grouped:
             for path in paths_in(source):
                 if path.parts[0] in grouped and ".".join(path.parts[:2]) not in names:
                     raise compile_error(source, f"undeclared reference to '{path}'")
-        return CelProgram(source, names, expression)
+        return CelProgram(source, names, expression, bounds)
 
-    def _parse(self, source: str, types: tuple[tuple[str, str], ...]) -> cel.Expression:
+    def _parse(self, source: str, types: tuple[tuple[str, str], ...]) -> tuple[cel.Expression, Bounds]:
         size = len(source.encode(errors="surrogatepass"))
         if size > EXPRESSION_BYTES_MAX:
             raise ExpressionError(
@@ -126,8 +138,10 @@ class CelCompiler:
             raise ExpressionError(
                 "an expression is not empty and holds neither NUL characters nor lone surrogates"
             )
+        # Before it is compiled: macros unfold then, and some repeat their target.
+        bounds = Bounds(source)
         try:
-            return self._environment(types).compile(source)
+            return self._environment(types).compile(source), bounds
         except (RuntimeError, TypeError, ValueError, SystemError) as error:
             raise compile_error(source, str(error)) from None
 

@@ -52,7 +52,8 @@ def definition_to_proto(definition: Definition, *, exact: bool = False) -> Workf
 
 
 def _read(message: Message, path: str, problems: list[Problem]) -> dict[str, Any]:
-    for unknown in UnknownFieldSet(message):  # type: ignore[no-untyped-call]
+    unknown_fields: Any = UnknownFieldSet(message)
+    for unknown in unknown_fields:
         text = f"field number {unknown.field_number} is not known to this build"
         problems.append(Problem(path, "UNKNOWN_FIELD", text))
     plain: dict[str, Any] = {}
