@@ -70,9 +70,12 @@ class Bounds:
         self._literal = len(source)
         replacements = len(re.findall(r"\breplace\(", source)) - len(_LITERAL_REPLACE.findall(source))
         self._squares = replacements > 0
-        self.growing = self._repetition > (
-            1 if self._iterates else ADDITIONS_FREE
-        ) or not functions.isdisjoint(_GROWING_FUNCTIONS)
+        self._builds = not functions.isdisjoint(_BUILDING)
+        self._splits = "split" in functions
+        repetition_free = 1 if self._iterates else ADDITIONS_FREE
+        self.growing = (
+            self._builds or self._repetition > repetition_free or not functions.isdisjoint(_GROWING_FUNCTIONS)
+        )
 
     def check(self, data: Mapping[str, Any]) -> None:
         """Raises `ExpressionError` when the expression could make too much of these values."""
