@@ -107,7 +107,7 @@ class Demo:
             metadata=metadata,
             timeout=CALL_SECONDS,
         )
-        self._console.print(f"Started execution [bold]{started.execution.id}[/].\n", highlight=False)
+        self._console.print(f"Started execution [bold]{started.execution.id}[/].\n")
         nodes = [(node["id"], node["type"]) for node in definition["nodes"]]
         return await self._watch(executions, started.execution.id, nodes, metadata)
 
@@ -158,7 +158,7 @@ def demo() -> int:
 
 
 async def _demo(definition: dict[str, Any]) -> int:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     directory = Path(tempfile.mkdtemp(prefix="weconnect-demo-"))
     env = {name: value for name, value in os.environ.items() if not name.startswith("WECONNECT_")}
     run = Demo(Stack(directory, env={**env, "WECONNECT_APPS": APPS}), definition, console)

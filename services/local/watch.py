@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,6 +17,11 @@ from weconnect.executions.v1.enums_pb2 import ExecutionStatus, NodeStatus
 from weconnect.executions.v1.execution_service_pb2 import NodeChange, WatchExecutionResponse
 
 REFRESHES_PER_SECOND = 15
+_FAILURES = {
+    NodeStatus.NODE_STATUS_RETRYING,
+    NodeStatus.NODE_STATUS_FAILED,
+    NodeStatus.NODE_STATUS_TIMEOUT,
+}
 _STYLES = {
     "SCHEDULED": "yellow",
     "RUNNING": "cyan",
@@ -53,7 +58,7 @@ class NodeLine:
     attempt: int = 0
     first_at: int = 0
     last_at: int = 0
-    notes: list[str] = field(default_factory=list)
+    note: str = ""
 
     def change(self, change: NodeChange) -> None:
         """Follow the node."""
@@ -62,8 +67,8 @@ class NodeLine:
         at = microseconds(change.at)
         self.first_at = self.first_at or at
         self.last_at = at
-        if change.HasField("error"):
-            self.notes.append(f"attempt {change.attempt}: {change.error.message or change.error.type}")
+        if (why := failure(change)) is not None:
+            self.note = f"attempt {change.attempt}: {why}"
 
     @property
     def seconds(self) -> float:
@@ -116,7 +121,7 @@ class TerminalView:
                 Text(line.status, style=_STYLES.get(line.status, "dim")),
                 str(line.attempt or ""),
                 f"{line.seconds:.2f} s" if line.seconds else "",
-                Text(line.notes[-1] if line.notes else "", style="dim", overflow="ellipsis", no_wrap=True),
+                Text(line.note, style="dim", overflow="ellipsis", no_wrap=True),
             )
         return Group(table, self._progress)
 
@@ -141,7 +146,7 @@ class PlainView:
             self._first_at = self._first_at or at
             status = word(NodeStatus.Name(change.status))
             attempt = f" attempt {change.attempt}" if change.attempt > 1 else ""
-            error = f" ({change.error.message or change.error.type})" if change.HasField("error") else ""
+            error = f" ({why})" if (why := failure(change)) is not None else ""
             seconds = (at - self._first_at) / 1_000_000
             print(
                 f"{seconds:7.3f} s  {change.node_id:<10} {status}{attempt}{error}  [{done}/{total}]",
@@ -152,6 +157,13 @@ class PlainView:
 def make_view(nodes: Sequence[tuple[str, str]], console: Console) -> View:
     """The view that suits where we print. `nodes`: id and type of each, in the order to show."""
     return TerminalView(nodes, console) if console.is_terminal else PlainView()
+
+
+def failure(change: NodeChange) -> str | None:
+    """Why the attempt or node has just failed; later changes repeat the last error, which is no news."""
+    if change.status not in _FAILURES or not change.HasField("error"):
+        return None
+    return change.error.message or change.error.type
 
 
 def word(name: str) -> str:
