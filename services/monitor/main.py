@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
 
 from services.adapters.bus import BusError
 from services.adapters.clock import SystemClock
@@ -28,10 +27,6 @@ from services.monitor.config import MonitorSettings, read_settings
 from services.monitor.duties.rollups import Rollups
 from services.monitor.metrics import MonitorMetrics
 from services.monitor.servicer.status import MonitorServicer
-from weconnect.monitor.v1 import monitor_service_pb2_grpc as rpc
-
-if TYPE_CHECKING:
-    import grpc
 
 CONNECTIONS = 2
 READER = "monitor"
@@ -75,8 +70,7 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
         registry,
         channelz=settings.server.channelz,
     )
-    # GrpcServer takes the generated functions' calls as a grpc.aio server does.
-    rpc.add_MonitorServiceServicer_to_server(servicer, cast("grpc.aio.Server", server))
+    servicer.register(server)
     await server.start()
     process.on_drain("grpc", server.drain, timeout_s=30.0)
     process.start(server.stream_duty())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
 
 from services.adapters.cel import CelCompiler
 from services.adapters.clock import SystemClock
@@ -25,10 +24,6 @@ from services.runner.nodes.egress import Egress
 from services.runner.nodes.http_request import HttpRequest
 from services.runner.runner import Runner
 from services.runner.servicer.runner_service import RunnerServicer
-from weconnect.runner.v1 import runner_service_pb2_grpc as rpc
-
-if TYPE_CHECKING:
-    import grpc
 
 GRPC_DRAIN_SECONDS = 5.0
 
@@ -77,8 +72,7 @@ async def _serve(process: Process, settings: RunnerSettings) -> None:
         runner.announcement, runner.held, handlers, runner.metrics, clock,
         connected=lambda: bus.state == "connected", unconfirmed=lambda: len(runner.outbox),
     )  # fmt: skip
-    # GrpcServer takes the generated functions' calls as a grpc.aio server does.
-    rpc.add_RunnerServiceServicer_to_server(servicer, cast("grpc.aio.Server", server))
+    servicer.register(server)
     await server.start()
     process.on_drain("grpc", partial(server.drain, GRPC_DRAIN_SECONDS), timeout_s=2 * GRPC_DRAIN_SECONDS)
     process.start(server.stream_duty())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
 
 from services.adapters.bus import BusError
 from services.adapters.cel import CelCompiler
@@ -33,12 +32,10 @@ from services.scheduler.engine import Engine
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.ownership import Identity
 from services.scheduler.servicer.status import SchedulerServicer
-from weconnect.scheduler.v1 import scheduler_service_pb2_grpc as rpc
-
-if TYPE_CHECKING:
-    import grpc
 
 READ_CONNECTIONS = 4
+# A lease is renewed every 1.5 s and ends after 6 s: whatever hangs longer is tried anew.
+LEASE_STATEMENT_MS = 3000
 
 # What a database or a bus that restarts raises: duties wait and try again.
 TOLERATED = (DatabaseUnavailableError, BusError, OSError, TimeoutError)
@@ -61,7 +58,12 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
 
     pool = Pool(settings.database_url, size=READ_CONNECTIONS, application_name="wc-scheduler")
     process.on_drain("database", pool.close)
-    lease_pool = Pool(settings.database_url, size=1, application_name="wc-scheduler-lease")
+    lease_pool = Pool(
+        settings.database_url,
+        size=1,
+        application_name="wc-scheduler-lease",
+        statement_timeout_ms=LEASE_STATEMENT_MS,
+    )
     process.on_drain("lease", lease_pool.close)
     await pool.run(check_schema)
     readiness.ready("database")
@@ -99,10 +101,7 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
     engine.connect(publisher)
     process.on_drain("publisher", publisher.close)
 
-    # GrpcServer takes the generated functions' calls as a grpc.aio server does.
-    rpc.add_SchedulerServiceServicer_to_server(
-        SchedulerServicer(instance, clock, engine, bus), cast("grpc.aio.Server", server)
-    )
+    SchedulerServicer(instance, clock, engine, bus).register(server)
     await server.start()
     process.on_drain("grpc", server.drain, timeout_s=30.0)
     process.start(server.stream_duty())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.adapters.bus import Bus
 from services.adapters.clock import SystemClock
 from services.adapters.grpc.calls import current_call
+from services.adapters.grpc.server import GrpcServer
 from services.adapters.metrics import version
 from services.adapters.postgres.rollups import RollupStore
 from services.core.refusals import invalid_field
@@ -18,6 +20,9 @@ from services.monitor.duties.rollups import Rollups
 from services.monitor.folding import STARTED
 from weconnect.monitor.v1 import monitor_service_pb2 as pb
 from weconnect.monitor.v1 import monitor_service_pb2_grpc as rpc
+
+if TYPE_CHECKING:
+    import grpc
 
 MINUTES_DEFAULT = 5
 MINUTES_MAX = 1440
@@ -56,6 +61,10 @@ class MonitorServicer(rpc.MonitorServiceServicer):
         self._started_at = clock.now()
         self.draining = False
         self.database_connected = True
+
+    def register(self, server: GrpcServer) -> None:
+        """Serve it. GrpcServer takes the generated functions' calls as a grpc.aio server does."""
+        rpc.add_MonitorServiceServicer_to_server(self, cast("grpc.aio.Server", server))
 
     async def GetMonitorStatus(
         self, request: pb.GetMonitorStatusRequest, context: object

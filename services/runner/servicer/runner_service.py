@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.adapters.clock import SystemClock
+from services.adapters.grpc.server import GrpcServer
 from services.adapters.ids import uuid_text
 from services.adapters.metrics import version
 from services.core.refusals import invalid_field
@@ -21,6 +22,9 @@ from services.runner.nodes import BUILT_IN
 from services.runner.pulse import Announcement
 from weconnect.runner.v1 import runner_service_pb2 as pb
 from weconnect.runner.v1 import runner_service_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    import grpc
 
 ACTIVE_ATTEMPTS_MAX = 1_000
 PAGE_SIZE_DEFAULT = 20
@@ -49,6 +53,10 @@ class RunnerServicer(pb_grpc.RunnerServiceServicer):
         self._unconfirmed = unconfirmed
         self._started_at = clock.now()
         self._process = psutil.Process()
+
+    def register(self, server: GrpcServer) -> None:
+        """Serve it. GrpcServer takes the generated functions' calls as a grpc.aio server does."""
+        pb_grpc.add_RunnerServiceServicer_to_server(self, cast("grpc.aio.Server", server))
 
     async def GetRunnerStatus(
         self, request: pb.GetRunnerStatusRequest, context: Any

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.adapters.bus import Bus
 from services.adapters.clock import SystemClock
+from services.adapters.grpc.server import GrpcServer
 from services.adapters.metrics import version
 from services.scheduler.dispatch import WINDOW_MIN, WINDOW_SLOTS_FACTOR
 from services.scheduler.engine import Engine
 from weconnect.scheduler.v1 import scheduler_service_pb2 as pb
 from weconnect.scheduler.v1 import scheduler_service_pb2_grpc as rpc
+
+if TYPE_CHECKING:
+    import grpc
 
 
 def timestamp(instant: int) -> Timestamp:
@@ -27,6 +33,10 @@ class SchedulerServicer(rpc.SchedulerServiceServicer):
         self._engine = engine
         self._bus = bus
         self._started_at = clock.now()
+
+    def register(self, server: GrpcServer) -> None:
+        """Serve it. GrpcServer takes the generated functions' calls as a grpc.aio server does."""
+        rpc.add_SchedulerServiceServicer_to_server(self, cast("grpc.aio.Server", server))
 
     async def GetSchedulerStatus(
         self, request: pb.GetSchedulerStatusRequest, context: object
