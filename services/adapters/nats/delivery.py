@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from services.adapters.nats.connection import NatsBus
+from services.adapters.bus import Bus
 
 ACK = b"+ACK"
 NAK = b"-NAK"
@@ -19,14 +19,17 @@ domain and the account's hash before the stream."""
 class SlotKeeper(Protocol):
     """Who counts the slots that deliveries take."""
 
-    def occupy(self, delivery: NatsDelivery, slots: int) -> None:
-        """Takes `slots` more."""
+    def occupy(self, slots: int) -> None:
+        """A delivery takes so many slots more than before."""
 
-    def vacate(self, delivery: NatsDelivery, slots: int) -> None:
-        """Gives back `slots`."""
+    def vacate(self, slots: int) -> None:
+        """A delivery's slots are free."""
 
-    def begun(self, delivery: NatsDelivery) -> None:
-        """It is being run now, or settled."""
+    def begin(self, delivery: NatsDelivery) -> None:
+        """It is being run."""
+
+    def settle(self, delivery: NatsDelivery) -> None:
+        """It is settled."""
 
 
 class NatsDelivery:
@@ -34,7 +37,7 @@ class NatsDelivery:
 
     __slots__ = ("_bus", "_keeper", "_slots", "data", "reply", "settled", "subject")
 
-    def __init__(self, bus: NatsBus, keeper: SlotKeeper, data: bytes, subject: str, reply: str) -> None:
+    def __init__(self, bus: Bus, keeper: SlotKeeper, data: bytes, subject: str, reply: str) -> None:
         self._bus = bus
         self._keeper = keeper
         self._slots = 1
@@ -69,19 +72,19 @@ class NatsDelivery:
 
     def begin(self) -> None:
         """Says that it is being run: a drain leaves it alone from now on."""
-        self._keeper.begun(self)
+        self._keeper.begin(self)
 
     def take(self, slots: int) -> None:
         """Says how many slots it takes in all, instead of one."""
         if self._slots and slots != self._slots:
-            self._keeper.occupy(self, slots - self._slots)
+            self._keeper.occupy(slots - self._slots)
             self._slots = slots
 
     def release(self) -> None:
         """Frees its slots, for the puller to fill; twice does nothing."""
         slots, self._slots = self._slots, 0
         if slots:
-            self._keeper.vacate(self, slots)
+            self._keeper.vacate(slots)
 
     def ack(self) -> None:
         """Done: never again. Fire and forget; if it is lost the task is redelivered."""
@@ -105,5 +108,5 @@ class NatsDelivery:
             return
         self.settled = True
         self._bus.publish(self.reply, how)
-        self._keeper.begun(self)
+        self._keeper.settle(self)
         self.release()

@@ -23,6 +23,7 @@ from services.adapters.bus import BusError, DeliveryCallback, StreamState
 from services.adapters.nats.connection import NatsBus
 from services.adapters.nats.delivery import NatsDelivery
 from services.adapters.nats.lane import LONG, SCOUT, SHORT, Lane
+from services.adapters.nats.slots import Slots
 from services.adapters.nats.topology import DEFAULT_LIMITS, QueueLimits, ensure_topology
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,6 @@ SCOUT_SECONDS = 0.1
 WATCH_SECONDS = 1.0
 REPAIR_WAIT_SECONDS = (0.1, 2.0)
 START_WAIT_SECONDS = 5.0
-OVERFLOW_DELAY_SECONDS = 0.1
-"""When a task that came over the bound of slots may be delivered again."""
 
 
 class NatsTaskPuller:
@@ -54,15 +53,11 @@ class NatsTaskPuller:
         """`on_delivery` gets each task; `on_stream_missing` is called once a missing stream is made again."""
         self._bus = bus
         self._queues = list(dict.fromkeys(queues))
-        self._slots = slots
-        self._on_delivery = on_delivery
+        self._slots = Slots(slots, on_delivery, self.assign_soon)
         self._on_stream_missing = on_stream_missing
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._lanes = [Lane(bus, queue, self) for queue in self._queues]
-        self._taken = 0
-        self._waiting: dict[NatsDelivery, None] = {}  # delivered, not begun
-        self._begun: dict[NatsDelivery, None] = {}
         self._turn = 0
         self._assigning = False
         self._draining = False
@@ -87,54 +82,23 @@ class NatsTaskPuller:
     @property
     def free_slots(self) -> int:
         """Slots that no delivery takes."""
-        return max(self._slots - self._taken, 0)
+        return max(self._slots.size - self._slots.taken, 0)
 
     @property
     def in_hand(self) -> int:
         """Deliveries that are not settled yet."""
-        return len(self._waiting) + len(self._begun)
+        return len(self._slots.waiting) + len(self._slots.begun)
 
     def resize(self, slots: int) -> None:
         """Changes the number of slots; a smaller one is reached as deliveries are released."""
-        self._slots = slots
+        self._slots.size = slots
         self.assign_soon()
-
-    # What deliveries report
-
-    def occupy(self, delivery: NatsDelivery, slots: int) -> None:
-        """A delivery takes more (or fewer) slots than it was counted with."""
-        self._taken += slots
-        self.assign_soon()
-
-    def vacate(self, delivery: NatsDelivery, slots: int) -> None:
-        """A delivery's slots are free."""
-        self._taken -= slots
-        self.assign_soon()
-
-    def begun(self, delivery: NatsDelivery) -> None:
-        """A delivery is being run, or is settled."""
-        self._waiting.pop(delivery, None)
-        if delivery.settled:
-            self._begun.pop(delivery, None)
-        else:
-            self._begun[delivery] = None
 
     # What lanes report
 
     def deliver(self, data: bytes, subject: str, reply: str) -> None:
-        """A task came. One that comes too late, or over the bound, is given back at once."""
-        delivery = NatsDelivery(self._bus, self, data, subject, reply)
-        self._taken += 1
-        if self._draining or self._taken > self._slots:
-            delivery.nak(OVERFLOW_DELAY_SECONDS)
-            return
-        self._waiting[delivery] = None
-        try:
-            self._on_delivery(delivery)
-        except Exception:
-            logger.exception("delivery failed")
-            if not delivery.settled:
-                delivery.nak(1.0)
+        """A task came."""
+        self._slots.deliver(NatsDelivery(self._bus, self._slots, data, subject, reply))
 
     def assign_soon(self) -> None:
         """Shares out free slots at the end of this turn of the loop, so that several are asked for at once."""
@@ -151,14 +115,18 @@ class NatsTaskPuller:
 
     # Sharing
 
+    def _unasked(self) -> int:
+        """Slots that are free and not asked for."""
+        return self._slots.size - self._slots.taken - sum(lane.asked for lane in self._lanes)
+
     def _assign(self) -> None:
         self._assigning = False
-        free = self._slots - self._taken - sum(lane.asked for lane in self._lanes)
+        free = self._unasked()
         if self._draining or not self._healthy or free <= 0:
             return
         if len(self._lanes) == 1:
             lane = self._lanes[0]
-            if not lane.asked or free * RENEW_SHARE >= self._slots:
+            if not lane.asked or free * RENEW_SHARE >= self._slots.size:
                 lane.pull(free, LONG)
             return
         self._share(free)
@@ -169,7 +137,7 @@ class NatsTaskPuller:
         lanes = self._lanes[turn:] + self._lanes[:turn]
         hot = [lane for lane in lanes if lane.hot]
         cold = [lane for lane in lanes if not lane.hot and not lane.asked]
-        reserve = self._slots >= RESERVE_SLOTS_PER_LANE * len(lanes)
+        reserve = self._slots.size >= RESERVE_SLOTS_PER_LANE * len(lanes)
         if reserve or not hot:
             for lane in cold[:free]:
                 lane.pull(1, LONG if reserve else SHORT)
@@ -184,7 +152,7 @@ class NatsTaskPuller:
     def _look_in(self) -> None:
         """Asks one cold lane, without waiting, whether it has something."""
         self._scout = None
-        free = self._slots - self._taken - sum(lane.asked for lane in self._lanes)
+        free = self._unasked()
         cold = [lane for lane in self._lanes if not lane.hot and not lane.asked]
         if self._draining or not self._healthy or not cold:
             return
@@ -243,7 +211,7 @@ class NatsTaskPuller:
     async def drain(self, timeout: float = 2.0) -> Sequence[NatsDelivery]:
         """Stops pulling and gives back what was delivered but not begun; see `adapters.bus.TaskPuller.drain`."""
         if not self._draining:
-            self._draining = True
+            self._draining = self._slots.closed = True
             for handle in self._handles:
                 handle.unsubscribe()
             for timer in (self._watch, self._scout):
@@ -256,6 +224,4 @@ class NatsTaskPuller:
             # What was under way arrives before the answer, and goes back at once.
             with contextlib.suppress(BusError):
                 await self._bus.flush(timeout)
-            for delivery in list(self._waiting):
-                delivery.nak()
-        return list(self._begun)
+        return self._slots.close()
