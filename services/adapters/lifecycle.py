@@ -179,7 +179,7 @@ class Duty:
             pass
 
 
-def run(name: str, serve: Callable[[Process], Awaitable[None]]) -> int:
+def run(name: str, serve: Callable[[Process], Awaitable[object]]) -> int:
     """Run a process on uvloop and return its exit code.
 
     `serve` opens everything, registers what to drain, and returns once the process works.
@@ -188,7 +188,7 @@ def run(name: str, serve: Callable[[Process], Awaitable[None]]) -> int:
         return runner.run(_live(Process(name), serve))
 
 
-async def _live(process: Process, serve: Callable[[Process], Awaitable[None]]) -> int:
+async def _live(process: Process, serve: Callable[[Process], Awaitable[object]]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, process, number)

@@ -71,9 +71,9 @@ class Wrapper:
         self._metrics = metrics
         self._streams = streams
         self._roles = roles
-        self._unary_in_flight = 0
+        self.unary_in_flight = 0
         self._unary_gauge = metrics.in_flight.labels("unary")
-        self._unary_gauge.set_function(lambda: self._unary_in_flight)
+        self._unary_gauge.set_function(lambda: self.unary_in_flight)
         metrics.in_flight.labels("stream").set_function(lambda: len(streams))
 
     def wrap(self, service: str, method: str, handler: Any) -> Any:
@@ -125,13 +125,13 @@ class Wrapper:
 
     def enter_unary(self) -> None:
         """Count a unary call in. Raises Refusal when too many are being served."""
-        if self._unary_in_flight >= UNARY_IN_FLIGHT_MAX:
+        if self.unary_in_flight >= UNARY_IN_FLIGHT_MAX:
             raise exhausted("unary_in_flight_max", "the server is busy; try again", SECOND)
-        self._unary_in_flight += 1
+        self.unary_in_flight += 1
 
     def leave_unary(self) -> None:
         """Count a unary call out."""
-        self._unary_in_flight -= 1
+        self.unary_in_flight -= 1
 
     def enter_stream(self, identity: Identity) -> None:
         """Register the running task as a stream. Raises Refusal when too many are open."""

@@ -82,6 +82,11 @@ class GrpcServer:
         self._reflection.services.append(service)
         self.health.add(service)
 
+    @property
+    def requests_in_flight(self) -> int:
+        """Unary calls that are being served now."""
+        return self._wrapper.unary_in_flight
+
     async def start(self) -> int:
         """Listen and serve; returns the port. Raises OSError when the address is taken."""
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import psycopg
@@ -56,6 +56,9 @@ class GroupInsert(ABC, Generic[ItemT, ResultT]):
         self._flushing: asyncio.Task[None] | None = None
         self._closing = False
         self.batches = 0
+        self.last_rows = 0
+        self.last_seconds = 0.0
+        self.on_batch: Callable[[int, float], None] | None = None  # told the rows and seconds of each insert
 
     @abstractmethod
     async def write(
@@ -147,6 +150,8 @@ class GroupInsert(ABC, Generic[ItemT, ResultT]):
 
     async def _insert_once(self, batch: Uuid, items: list[ItemT]) -> list[ResultT | Exception]:
         connection = await self._connected()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             with bounded(connection, SILENCE_MAX_S):
                 written = await self.write(connection, batch, items)
@@ -157,6 +162,9 @@ class GroupInsert(ABC, Generic[ItemT, ResultT]):
                 raise _UnknownOutcomeError from error
             raise
         self.batches += 1
+        self.last_rows, self.last_seconds = len(items), clock() - began
+        if self.on_batch is not None:
+            self.on_batch(self.last_rows, self.last_seconds)
         return await self._complete(items, written)
 
     async def _complete(

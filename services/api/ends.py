@@ -1,0 +1,98 @@
+"""Waiting for ends: hints wake, one query reads all that ended together, a sweep asks after the silent ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from services.adapters.log import get_logger
+from services.adapters.postgres.watching import WatchStore
+from services.api.metrics import ApiMetrics
+from services.core.records import ExecutionRecord
+from services.core.refusals import Refusal
+
+IDS_MAX = 1_000
+
+log = get_logger(__name__)
+Ending = asyncio.Future[ExecutionRecord]
+
+
+class Ends:
+    """Everybody who waits for an execution's end."""
+
+    def __init__(self, store: WatchStore, metrics: ApiMetrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._waiting: dict[bytes, list[Ending]] = {}
+        self._ended: dict[bytes, None] = {}
+        self._reading: asyncio.Task[None] | None = None
+        self._released = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @contextmanager
+    def expect(self, execution_id: bytes) -> Iterator[Ending]:
+        """A future of the record with which the execution ends; register before asking whether it has."""
+        ending: Ending = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(execution_id, []).append(ending)
+        if self._released:
+            ending.set_exception(TimeoutError())
+        try:
+            yield ending
+        finally:
+            if not ending.cancel() and not ending.cancelled():
+                ending.exception()  # nobody may have come to ask
+            others = self._waiting.get(execution_id)
+            if others is not None:
+                if ending in others:
+                    others.remove(ending)
+                if not others:
+                    del self._waiting[execution_id]
+
+    def release(self) -> None:
+        """In a drain nobody waits any longer: everyone is told that time is up, and answers with the state."""
+        self._released = True
+        for endings in self._waiting.values():
+            for ending in endings:
+                if not ending.done():
+                    ending.set_exception(TimeoutError())
+
+    def hint(self, execution_ids: Iterable[bytes]) -> None:
+        """These have ended, it is said: read them, if somebody waits."""
+        waiting = self._waiting
+        for execution_id in execution_ids:
+            if execution_id in waiting:
+                self._ended[execution_id] = None
+        if self._ended and (self._reading is None or self._reading.done()):
+            self._reading = asyncio.create_task(self._read_hinted())
+
+    async def sweep(self) -> Mapping[str, int]:
+        """Ask once after all that are waited for: hints may be lost."""
+        ids = list(self._waiting)
+        found = 0
+        for first in range(0, len(ids), IDS_MAX):
+            found += await self._read(ids[first : first + IDS_MAX])
+        if found:
+            self._metrics.swept.of("end").inc(found)
+        return {"waiting": len(ids), "found": found}
+
+    async def _read_hinted(self) -> None:
+        while self._ended:
+            ids = list(self._ended)[:IDS_MAX]
+            for execution_id in ids:
+                del self._ended[execution_id]
+            try:
+                await self._read(ids)
+            except Refusal as refusal:
+                log.warning("ends were not read; the sweep will", reason=refusal.reason)
+
+    async def _read(self, ids: list[bytes]) -> int:
+        found = 0
+        for record in await self._store.ended(ids):
+            for ending in self._waiting.pop(record.start.execution_id, ()):
+                if not ending.done():
+                    ending.set_result(record)
+                    found += 1
+        return found
