@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 PORTS = {"condition": ["true", "false"], "switch": ["one", "two", "three"], "end": []}
 JOINS = ["ALL_DONE", "ALL_DONE", "ALL_TAKEN", "ANY", "QUORUM"]
-TYPES = ["work"] * 6 + ["noop", "condition", "switch", "merge", "set", "delay", "fail", "end"]
+LOCAL_TYPES = ["noop", "condition", "switch", "merge", "set", "delay"]
+TYPES = ["work"] * 30 + LOCAL_TYPES * 3 + ["fail", "end"]
 ERROR_TYPES = ["NETWORK", "VALIDATION", "TIMEOUT", "FRAUD"]
 
 
@@ -37,23 +38,21 @@ def definitions(draw: st.DrawFn) -> dict[str, Any]:
         "vars": {"v": 1},
         "strategy": draw(st.sampled_from(["PARALLEL"] * 3 + ["SEQUENTIAL"])),
         "max_parallel_nodes": draw(st.sampled_from([0, 0, 1, 2])),
-        "timeout": draw(st.sampled_from(["20s", "5m"])),
-        "output": draw(
-            st.sampled_from([None, {"v": "${ vars.v }"}, f"${{ nodes.{ids[0]}.status }}", "${ input.no }"])
-        ),
+        "timeout": draw(st.sampled_from(["20s"] + ["1h"] * 4)),
+        "output": draw(st.sampled_from([None, {"v": "${ vars.v }"}] * 4 + ["${ input.no }"])),
     }
 
 
 def _edge(
     draw: st.DrawFn, ids: list[str], types: list[str], source: int, target: int, upstream: list[set[int]]
 ) -> dict[str, Any]:
-    ports = PORTS.get(types[source], ["out"]) * 3 + ["error", "timeout"]
+    ports = PORTS.get(types[source], ["out"]) * 7 + ["error", "error", "timeout"]
     edge: dict[str, Any] = {
         "source": ids[source],
         "target": ids[target],
         "port": draw(st.sampled_from(ports)),
     }
-    if draw(st.integers(0, 3)) == 0:
+    if draw(st.integers(0, 5)) == 3:
         edge["when"] = _condition(draw, [ids[source], *(ids[i] for i in sorted(upstream[source]))])
     if edge["port"] == "error" and draw(st.booleans()):
         edge["error_types"] = draw(
@@ -63,35 +62,33 @@ def _edge(
 
 
 def _condition(draw: st.DrawFn, seen: list[str]) -> str:
-    choices = ["true", "false", "input.n > 2", "vars.v > 1", "input.no", "input.n"]
+    if draw(st.integers(0, 39)) == 7:
+        return draw(st.sampled_from(["input.no", "input.n"]))  # an error, and no bool
+    choices = ["true", "false", "input.n > 2", "vars.v > 1"]
     for node in seen:
-        choices += [
-            f"nodes.{node}.status == 'success'",
-            f"nodes.{node}.output == 1",
-            f"nodes.{node}.output.x",
-        ]
+        choices += [f"nodes.{node}.status == 'success'", f"nodes.{node}.output == 1"]
     return draw(st.sampled_from(choices))
 
 
 def _node(draw: st.DrawFn, name: str, kind: str, seen: list[str], incoming: int) -> dict[str, Any]:
     node: dict[str, Any] = {"id": name, "type": kind}
-    if draw(st.integers(0, 4)) == 0:
+    if draw(st.integers(0, 7)) == 3:
         node["when"] = _condition(draw, seen)
     join = draw(st.sampled_from(JOINS))
     if incoming and join != "ALL_DONE":
         node["join"] = join
         if join == "QUORUM":
             node["quorum"] = draw(st.integers(1, incoming))
-    if incoming and draw(st.integers(0, 2)) == 0:
+    if incoming and draw(st.integers(0, 2)) == 1:
         node["cancel_others"] = True
-    if draw(st.integers(0, 3)) == 0:
+    if draw(st.booleans()):
         node["on_error"] = "CONTINUE"
     parameters = _parameters(draw, kind, seen)
     if parameters is not None:
         node["parameters"] = parameters
     if kind == "work":
         node["retry_policy"] = {
-            "max_attempts": draw(st.integers(0, 3)),
+            "max_attempts": draw(st.sampled_from([3, 2, 1, 0])),
             "backoff": draw(st.sampled_from(["FIXED", "LINEAR", "EXPONENTIAL"])),
             "base_delay": draw(st.sampled_from(["1s", "3s"])),
             "jitter": draw(st.sampled_from([0, 0.5])),
@@ -116,9 +113,9 @@ def _parameters(draw: st.DrawFn, kind: str, seen: list[str]) -> dict[str, Any] |
         case "merge":
             return {"mode": draw(st.sampled_from(["BY_NODE", "APPEND", "FIRST"]))}
         case "set":
-            return {"vars": {"v": draw(st.sampled_from(["${ vars.v + 1 }", 7, "${ input.no }"]))}}
+            return {"vars": {"v": draw(st.sampled_from(["${ vars.v + 1 }"] * 5 + [7, "${ input.no }"]))}}
         case "delay":
-            return {"duration": draw(st.sampled_from(["0s", "3s", "${ input.no }"]))}
+            return {"duration": draw(st.sampled_from(["0s"] + ["3s", "20s"] * 3 + ["${ input.no }"]))}
         case "fail":
             return {"type": draw(st.sampled_from(ERROR_TYPES)), "message": "n is ${ input.n }"}
         case "end":
