@@ -68,13 +68,13 @@ class Intake:
     def deliver(self, delivery: Delivery) -> None:
         """Take one delivery."""
         if self.draining:
-            self._metrics.delivered("draining")
+            self._metrics.deliveries.add("draining")
             delivery.nak()
             return
         try:
             task = decode_task(delivery.data)
         except WireError as error:
-            self._metrics.delivered("malformed")
+            self._metrics.deliveries.add("malformed")
             log.error(
                 "malformed task", subject=delivery.subject, sequence=delivery.sequence, error=str(error)
             )
@@ -84,7 +84,7 @@ class Intake:
         known = self._held.by_key.get(key)
         if known is not None:
             # It is in hand already: this delivery is settled together with the first, and takes no slot.
-            self._metrics.delivered("doubled")
+            self._metrics.deliveries.add("doubled")
             known.deliveries.append(delivery)
             delivery.begin()
             delivery.release()
@@ -94,10 +94,10 @@ class Intake:
             return
         held = self._held.take(task, delivery)
         if self._is_fresh(task, delivery, key):
-            self._metrics.delivered("fresh")
+            self._metrics.deliveries.add("fresh")
             self._admit(held)
         else:
-            self._metrics.delivered("asked")
+            self._metrics.deliveries.add("asked")
             self.asks.ask(held)
 
     def cancel(self, refs: tuple[AttemptRef, ...]) -> None:
@@ -117,7 +117,7 @@ class Intake:
 
     def settled(self, held: Held, counted: bool) -> None:
         """A verdict came for a held task's result."""
-        self._metrics.verdict("counted" if counted else "stale")
+        self._metrics.verdicts.add("counted" if counted else "stale")
         self._forget(held)
 
     def begin_waiting(self) -> None:
@@ -154,7 +154,7 @@ class Intake:
             self._running.begin(held, handler)
 
     def _drop(self, held: Held) -> None:
-        self._metrics.verdict("dropped")
+        self._metrics.verdicts.add("dropped")
         for delivery in held.deliveries:
             delivery.ack()
         self._forget(held)
@@ -166,6 +166,6 @@ class Intake:
             self._settled.popitem(last=False)
 
     def _give_to_others(self, task: Task, delivery: Delivery) -> None:
-        self._metrics.delivered("unknown_type")
+        self._metrics.deliveries.add("unknown_type")
         log.warning("no handler for a task's type", node_type=task.type, node_id=task.node_id)
         delivery.nak(UNKNOWN_TYPE_DELAY_SECONDS * (0.5 + self._draw()))

@@ -1,39 +1,48 @@
-"""Metrics of a runner; children are looked up once."""
+"""Metrics of a runner."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
-from services.adapters.metrics import NODE_SECONDS, Children, counter, gauge, histogram
+from services.adapters.metrics import NODE_SECONDS, counter, gauge
 from services.core.errors import CANCELLED
 from services.core.tasks import Failure
 from services.runner.held import Held, HeldTasks
+from services.runner.tallies import Durations, Tally
+
+SUCCESS, FAILED, CANCELLED_WORD, RETURNED = "success", "failed", "cancelled", "returned"
 
 
 class RunnerMetrics:
     """What a runner counts."""
 
     def __init__(self, registry: CollectorRegistry, held: HeldTasks) -> None:
-        self.succeeded = self.failed = self.cancelled = self.dropped = 0
-        self._attempts = Children[Counter](
-            counter(registry, "weconnect_runner_attempts_total", "Attempts by node type and outcome: success, failed, cancelled, returned.",
-                    ["node_type", "outcome"])
-        )  # fmt: skip
-        self._seconds = Children[Histogram](
-            histogram(registry, "weconnect_runner_attempt_seconds", "Duration of attempts by node type.",
-                      ["node_type"], buckets=NODE_SECONDS)
-        )  # fmt: skip
-        self._deliveries = Children[Counter](
-            counter(registry, "weconnect_runner_deliveries_total",
-                    "Deliveries by what became of them: fresh, asked, doubled, unknown_type, malformed, draining.",
-                    ["kind"])
-        )  # fmt: skip
-        self._verdicts = Children[Counter](
-            counter(
-                registry, "weconnect_runner_verdicts_total", "Verdicts: counted, stale, dropped.", ["verdict"]
-            )
+        self.attempts = Tally(
+            registry,
+            "weconnect_runner_attempts_total",
+            "Attempts by node type and outcome: success, failed, cancelled, returned.",
+            ["node_type", "outcome"],
+        )
+        self._seconds = Durations(
+            registry,
+            "weconnect_runner_attempt_seconds",
+            "Duration of attempts by node type.",
+            "node_type",
+            NODE_SECONDS,
+        )
+        self.deliveries = Tally(
+            registry,
+            "weconnect_runner_deliveries_total",
+            "Deliveries by what became of them: fresh, asked, doubled, unknown_type, malformed, draining.",
+            ["kind"],
+        )
+        self.verdicts = Tally(
+            registry,
+            "weconnect_runner_verdicts_total",
+            "Verdicts of owners: counted, stale, dropped.",
+            ["verdict"],
         )
         self.repeated = counter(
             registry, "weconnect_runner_results_repeated_total", "Results sent again for want of a verdict."
@@ -53,34 +62,18 @@ class RunnerMetrics:
         )
         self._open_asks = gauge(registry, "weconnect_runner_open_asks", "Asks without an answer.")
 
-    def attempt_ended(self, held: Held, outcome: bytes | Failure | None, seconds: float) -> None:
-        """An attempt was reported."""
-        kind = held.task.type
-        if isinstance(outcome, bytes):
-            word = "success"
-            self.succeeded += 1
-        elif outcome is None:
-            word = "returned"
-        elif outcome.type == CANCELLED:
-            word = "cancelled"
-            self.cancelled += 1
-        else:
-            word = "failed"
-            self.failed += 1
-        self._attempts.of(kind, word).inc()
-        self._seconds.of(kind).observe(seconds)
-
-    def delivered(self, kind: str) -> None:
-        """A delivery came."""
-        self._deliveries.of(kind).inc()
-
-    def verdict(self, word: str) -> None:
-        """An owner decided about a result (counted, stale) or a delivery (dropped)."""
-        self._verdicts.of(word).inc()
-        if word == "dropped":
-            self.dropped += 1
-
     def watch(self, unconfirmed: Callable[[], int], open_asks: Callable[[], int]) -> None:
         """Where the gauges read from."""
         self._unconfirmed.set_function(unconfirmed)
         self._open_asks.set_function(open_asks)
+
+    def attempt_ended(self, held: Held, outcome: bytes | Failure | None, seconds: float) -> None:
+        """An attempt was reported."""
+        if isinstance(outcome, bytes):
+            word = SUCCESS
+        elif outcome is None:
+            word = RETURNED
+        else:
+            word = CANCELLED_WORD if outcome.type == CANCELLED else FAILED
+        self.attempts.add(held.task.type, word)
+        self._seconds.observe(held.task.type, seconds)

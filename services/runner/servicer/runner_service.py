@@ -17,7 +17,7 @@ from services.adapters.metrics import version
 from services.core.refusals import invalid_field
 from services.runner.handlers import Handler, Handlers
 from services.runner.held import Held, HeldTasks, Stage
-from services.runner.metrics import RunnerMetrics
+from services.runner.metrics import CANCELLED_WORD, FAILED, SUCCESS, RunnerMetrics
 from services.runner.nodes import BUILT_IN
 from services.runner.pulse import Announcement
 from weconnect.runner.v1 import runner_service_pb2 as pb
@@ -78,10 +78,10 @@ class RunnerServicer(pb_grpc.RunnerServiceServicer):
             node_types=says.node_types,
             active_attempts=[_attempt(held) for held in begun[:ACTIVE_ATTEMPTS_MAX]],
             unconfirmed_results=self._unconfirmed(),
-            attempts_succeeded=self._metrics.succeeded,
-            attempts_failed=self._metrics.failed,
-            attempts_cancelled=self._metrics.cancelled,
-            tasks_dropped=self._metrics.dropped,
+            attempts_succeeded=self._metrics.attempts.of(SUCCESS),
+            attempts_failed=self._metrics.attempts.of(FAILED),
+            attempts_cancelled=self._metrics.attempts.of(CANCELLED_WORD),
+            tasks_dropped=self._metrics.verdicts.of("dropped"),
             memory_usage_bytes=self._process.memory_info().rss,
             cpu_usage_seconds=times.user + times.system,
         )
