@@ -16,7 +16,8 @@ from services.adapters.nats.connection import connect
 from services.adapters.nats.credentials import CredentialsError, read_credentials
 from services.local.nats import EmbeddedNats
 from services.local.ports import free_port
-from tests.adapters.nats.collecting import Collected, linked
+from tests.adapters.nats.collecting import linked
+from tests.support.collecting import Collected
 
 
 async def test_subscriptions_and_kept_messages_survive_a_killed_server(

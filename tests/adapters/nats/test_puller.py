@@ -11,7 +11,8 @@ from services.adapters.nats import jetstream
 from services.adapters.nats.connection import NatsBus
 from services.adapters.nats.topology import QueueLimits, ensure_topology
 from services.local.nats import EmbeddedNats
-from tests.adapters.nats.collecting import WAIT_SECONDS, Published, linked, publishing, pulling
+from tests.adapters.nats.collecting import Published, linked, publishing, pulling
+from tests.support.collecting import WAIT_SECONDS
 
 QUICK = QueueLimits(ack_wait_seconds=0.5)
 

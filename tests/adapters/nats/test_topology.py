@@ -8,7 +8,8 @@ from services.adapters.bus import QueueError
 from services.adapters.nats import jetstream, topology
 from services.adapters.nats.connection import NatsBus
 from services.adapters.nats.topology import QueueLimits, ensure_topology
-from tests.adapters.nats.collecting import Collected, linked
+from tests.adapters.nats.collecting import linked
+from tests.support.collecting import Collected
 
 
 async def _config(bus: NatsBus, operation: str) -> dict[str, object]:
