@@ -3,6 +3,9 @@
 Every choice is in its event; what follows from graph and event is not. A commit's events of one execution
 share its instant `at`, which the history row holds. Only ever add fields and kinds: old histories must apply.
 `node` is the node's index in the definition, `attempt` counts from 1.
+
+Nothing changes these values once they are made. They are not frozen, because a frozen dataclass costs three times as
+much to make and these are made for every event.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ class EdgeOutcome(IntEnum):
     ERROR = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EdgeChoice:
     """Outcome of one edge that had a `when` to evaluate; `message` says why it is an ERROR."""
 
@@ -32,14 +35,14 @@ class EdgeChoice:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExecutionStarted:
     """The first decision was taken. `deadline_at`: when the execution's timeout ends it."""
 
     deadline_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeScheduled:
     """An attempt waits for a runner. `vars` is the JSON object of variables its task refers to, or empty."""
 
@@ -48,7 +51,7 @@ class NodeScheduled:
     vars: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeStarted:
     """A runner reported that it runs the attempt."""
 
@@ -58,7 +61,7 @@ class NodeStarted:
     started_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeSucceeded:
     """The node has its output. `attempt` 0: decided in the scheduler.
 
@@ -79,7 +82,7 @@ class NodeSucceeded:
     memory_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeFailed:
     """The node failed for good. `handled`: an edge or CONTINUE took it; `choices` as in NodeSucceeded.
 
@@ -98,7 +101,7 @@ class NodeFailed:
     runner_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeRetrying:
     """An attempt failed and the next one starts at `retry_at` (jitter included)."""
 
@@ -111,7 +114,7 @@ class NodeRetrying:
     runner_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptLost:
     """The runner of an attempt died or was cut off; the next dispatch has the next attempt number."""
 
@@ -120,7 +123,7 @@ class AttemptLost:
     runner_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptReturned:
     """A draining runner gave the attempt back unrun: same attempt, waiting again."""
 
@@ -129,14 +132,14 @@ class AttemptReturned:
     runner_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeSkipped:
     """The node's own `when` was false. Skips that follow from dead edges are not recorded."""
 
     node: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeWaiting:
     """The node waits for a timer until `until`."""
 
@@ -145,7 +148,7 @@ class NodeWaiting:
     waiting_for: str = "timer"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CancelRequested:
     """Somebody asked for the end. Running tasks have until `grace_until`."""
 
@@ -154,7 +157,7 @@ class CancelRequested:
     grace_until: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeCancelled:
     """An open node was cancelled: its runner said so, or the grace was over."""
 
@@ -162,7 +165,7 @@ class NodeCancelled:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExecutionEnded:
     """The one terminal event. `status` is success, failed, cancelled or timeout; open nodes are cancelled."""
 

@@ -1,4 +1,8 @@
-"""What may happen to an execution from outside. Late, doubled and foreign inputs are ordinary and change nothing."""
+"""What may happen to an execution from outside. Late, doubled and foreign inputs are ordinary and change nothing.
+
+Nothing changes these values once they are made. They are not frozen, because a frozen dataclass costs three times as
+much to make and these are made for every event.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,12 @@ from dataclasses import dataclass
 from services.core.errors import NodeError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Begin:
     """An accepted execution meets its owner."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskStarted:
     """A runner says that it runs the attempt since `started_at`."""
 
@@ -22,7 +26,7 @@ class TaskStarted:
     started_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskSucceeded:
     """A runner says that the attempt has its output (JSON bytes)."""
 
@@ -36,7 +40,7 @@ class TaskSucceeded:
     memory_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskFailed:
     """A runner says that the attempt failed."""
 
@@ -48,16 +52,16 @@ class TaskFailed:
     ended_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskReturned:
     """A draining runner gives the attempt back unrun."""
 
     node: int
     attempt: int
-    runner_id: str = ""
+    runner_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskLost:
     """The lease on the attempt has ended: its runner is dead or cut off."""
 
@@ -66,7 +70,7 @@ class TaskLost:
     runner_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskRefused:
     """The attempt's task can never be sent (it is too large, say)."""
 
@@ -75,12 +79,12 @@ class TaskRefused:
     error: NodeError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TimersDue:
     """Time has passed: whatever is due now happens."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cancel:
     """A client asks for the end; `force` ends it without grace."""
 
@@ -89,7 +93,7 @@ class Cancel:
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Abort:
     """The shell must end the execution: its data was refused by the database, say."""
 

@@ -4,6 +4,9 @@ They mirror `weconnect.internal.v1` with the attempt's reference flattened to `e
 UUIDv7), `node` (index in the version's definition) and `attempt` (from 1). Every message may be lost, doubled,
 late or reordered. Instants are microseconds since the Unix epoch in database time, durations microseconds.
 `adapters.wire.tasks` turns them into bytes and back.
+
+Nothing changes these values once they are made. They are not frozen, because a frozen dataclass costs three times as
+much to make and these are made for every event.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ DEBUG, INFO, WARN, ERROR = 1, 2, 3, 4
 AttemptKey = tuple[bytes, int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class AttemptRef:
     """Names one attempt of one node of one execution."""
 
@@ -49,7 +52,7 @@ class AttemptRef:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Task:
     """Asks a runner for one attempt. Set by the scheduler; fields as in `task.proto`.
 
@@ -78,7 +81,7 @@ class Task:
     counted_attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Failure:
     """Why an attempt failed. `details` is JSON or empty; `retry_after_us` 0: the policy's delay."""
 
@@ -89,7 +92,7 @@ class Failure:
     retry_after_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """How an attempt ended. Exactly one of `output` (JSON), `failure`, `returned` is set.
 
@@ -110,7 +113,7 @@ class Result:
     memory_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResultBatch:
     """Results for one shard; verdicts go to the runner named here."""
 
@@ -118,7 +121,7 @@ class ResultBatch:
     results: list[Result]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VerdictBatch:
     """Tokens of results that counted and of those that are stale; either way their tasks are acknowledged."""
 
@@ -126,7 +129,7 @@ class VerdictBatch:
     stale: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HeldTask:
     """A task that a runner holds. `heartbeat_details`: JSON, empty when unchanged since the last beat."""
 
@@ -137,7 +140,7 @@ class HeldTask:
     heartbeat_details: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Beat:
     """A runner's word about itself. `whole`: `held` is all that it holds, else only what started since."""
 
@@ -152,7 +155,7 @@ class Beat:
     address: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Control:
     """An owner's word to a runner: attempts to cancel, and database time at the owner (0: not told)."""
 
@@ -160,7 +163,7 @@ class Control:
     now: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """ "May I run this?" of a redelivered, re-published or stale task."""
 
@@ -171,7 +174,7 @@ class Ask:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AnswerBatch:
     """Tokens of tasks to run and of those to drop and acknowledge."""
 
@@ -179,7 +182,7 @@ class AnswerBatch:
     drop: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LogLine:
     """One log line. `number` is dense within the attempt, from 1; `level` 1 DEBUG … 4 ERROR; `data` JSON."""
 
@@ -190,7 +193,7 @@ class LogLine:
     data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LogChunk:
     """Lines of one attempt, in order, at most `LOG_CHUNK_BYTES_MAX`."""
 
@@ -200,7 +203,7 @@ class LogChunk:
     lines: list[LogLine]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Nudge:
     """ "Rows were written for these executions." May be lost."""
 

@@ -2,6 +2,9 @@
 
 While all wait, priorities are served 8 : 4 : 2 : 1, so that low is served too; within one priority the
 organizations take turns. Taking and putting cost the same whatever waits.
+
+Nothing changes these values once they are made. They are not frozen, because a frozen dataclass costs three times as
+much to make and these are made for every event.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from services.scheduler.live import Live
 WEIGHTS = {"CRITICAL": 8, "HIGH": 4, "NORMAL": 2, "LOW": 1}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Waiting:
     """One attempt that waits for room."""
 
