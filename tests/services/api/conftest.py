@@ -9,7 +9,9 @@ from typing import Any
 
 import grpc
 import orjson
+import pytest
 import pytest_asyncio
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from services.adapters.config import (
     Address,
@@ -93,6 +95,18 @@ class Client:
             else:
                 setattr(request, name, value)
         return await self.call("StartExecution", request)
+
+
+async def refusal(awaitable: Any) -> tuple[str, Any, dict[str, Any]]:
+    """Code, ErrorInfo and other details of a call that must be refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await awaitable
+    raw = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
+    found = {}
+    for detail in status_pb2.Status.FromString(raw).details:
+        name = detail.TypeName().rpartition(".")[2]
+        found[name] = getattr(error_details_pb2, name).FromString(detail.value)
+    return caught.value.code().name, found.pop("ErrorInfo"), found
 
 
 @dataclass

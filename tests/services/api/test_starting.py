@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-import grpc
 import orjson
 import pytest
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 
-from tests.services.api.conftest import Stack
+from tests.services.api.conftest import Stack, refusal
 from weconnect.executions.v1 import enums_pb2 as enums
 from weconnect.executions.v1 import execution_service_pb2 as executions
 
@@ -29,18 +29,6 @@ BROKEN = {
     "name": "broken",
     "nodes": [{"id": "a", "type": "fail", "parameters": {"type": "NO", "message": "never"}}],
 }
-
-
-async def refusal(awaitable: Any) -> tuple[str, Any, dict[str, Any]]:
-    """Code, ErrorInfo and other details of a call that must be refused."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await awaitable
-    raw = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
-    found = {}
-    for detail in status_pb2.Status.FromString(raw).details:
-        name = detail.TypeName().rpartition(".")[2]
-        found[name] = getattr(error_details_pb2, name).FromString(detail.value)
-    return caught.value.code().name, found.pop("ErrorInfo"), found
 
 
 @pytest.fixture
@@ -141,11 +129,12 @@ async def test_large_values_are_refused_naming_the_limit(stack: Stack, hello: st
 
 
 async def test_unknown_workflows_versions_and_aliases(stack: Stack, hello: str) -> None:
-    for fields, reason in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"workflow_name": "nothing"}, "WORKFLOW_NOT_FOUND"),
         ({"workflow_name": hello, "version": 9}, "VERSION_NOT_FOUND"),
         ({"workflow_name": hello, "alias": "stable"}, "ALIAS_NOT_FOUND"),
-    ]:
+    ]
+    for fields, reason in cases:
         request = executions.StartExecutionRequest(input_json=b'{"who": "x"}', **fields)
         code, info, _ = await refusal(stack.acme.call("StartExecution", request))
         assert (code, info.reason) == ("NOT_FOUND", reason)
@@ -213,8 +202,6 @@ async def test_test_mode_reaches_nothing_outside(stack: Stack) -> None:
 
 
 async def test_many_starts_share_their_inserts(stack: Stack, hello: str) -> None:
-    import asyncio
-
     before = stack.app.starter.writer.batches
     answers = await asyncio.gather(
         *(stack.acme.start(hello, input={"who": str(n)}, wait=20) for n in range(200))
