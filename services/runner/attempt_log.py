@@ -160,15 +160,6 @@ class LogShipper:
         lines.then = then
         self._begin(lines)
 
-    def drop(self, lines: AttemptLog) -> None:
-        """Nobody needs these lines any more."""
-        lines.close()
-        lines.then = None
-        if lines.due is not None:
-            lines.due.cancel()
-        if lines.work is not None:
-            lines.work.cancel()
-
     def _schedule(self, lines: AttemptLog) -> None:
         if lines.work is not None:
             return

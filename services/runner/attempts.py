@@ -12,7 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from structlog.contextvars import bind_contextvars
+
 from services.adapters.clock import Clock
+from services.adapters.ids import uuid_text
 from services.adapters.log import get_logger
 from services.core.errors import ExpressionError
 from services.core.tasks import CANCEL_GRACE_US, HEARTBEAT, START_TO_CLOSE, Failure
@@ -83,7 +86,7 @@ class Attempts:
             held.work = self._loop.create_task(self._run_async(held, handler.function, arguments))
             self._keep_time(held)
         else:
-            call = partial(self._sampler.call, held, handler.function, arguments)
+            call = partial(self._run_in_thread, held, handler.function, arguments)
             self._threads.submit(call, partial(self._thread_ended, held))
             self._keep_time(held)
 
@@ -127,6 +130,8 @@ class Attempts:
 
     async def _run_async(self, held: Held, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
+            # Lines that the handler's own loggers write carry these; the task's context ends with it.
+            bind_contextvars(**_names(held))
             if held.task.sampled:
                 value = await self._sampler.measured(held, function(*arguments))
             else:
@@ -137,6 +142,11 @@ class Attempts:
         except BaseException as error:  # whatever a handler raises is its result, SystemExit included
             outcome = failed(error)
         self._over(held, outcome)
+
+    def _run_in_thread(self, held: Held, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        # Each call in this thread begins by binding its own names.
+        bind_contextvars(**_names(held))
+        return self._sampler.call(held, function, arguments)
 
     def _thread_ended(self, held: Held, value: Any, error: BaseException | None) -> None:
         self._over(held, succeeded(value) if error is None else failed(error))
@@ -207,4 +217,4 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
 
 def _names(held: Held) -> dict[str, Any]:
     task = held.task
-    return {"execution_id": task.execution_id.hex(), "node_id": task.node_id, "attempt": task.attempt}
+    return {"execution_id": uuid_text(task.execution_id), "node_id": task.node_id, "attempt": task.attempt}

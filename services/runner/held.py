@@ -33,7 +33,7 @@ class Held:
     """One task in hand."""
 
     __slots__ = (
-        "context", "cpu_seconds", "deliveries", "due_at", "heartbeat_at", "heartbeat_json", "heartbeat_told", "key",
+        "context", "cpu_seconds", "deliveries", "due_at", "heartbeat_at", "heartbeat_json", "key",
         "log", "memory_bytes", "result", "runs", "slots", "stage", "start_told", "started_at", "started_monotonic",
         "stopping", "task", "timers", "token", "work",
     )  # fmt: skip
@@ -55,10 +55,9 @@ class Held:
         self.due_at = 0.0
         self.started_at = 0
         self.started_monotonic = 0.0
-        # What the pulse has told owners.
+        # Whether the pulse has told owners of the start.
         self.start_told = False
-        self.heartbeat_told = b""
-        # JSON of the handler's last heartbeat: replaced, never changed, so identity says what was told.
+        # JSON of the handler's last heartbeat.
         self.heartbeat_json = b""
         self.heartbeat_at = 0.0
         self.context: AttemptContext | None = None
@@ -78,11 +77,16 @@ class Held:
             self.timers = None
 
 
+# Tasks held for each slot, results without a verdict included, up to which new ones are pulled.
+HELD_PER_SLOT_MAX = 4
+
+
 class HeldTasks:
     """Registry of held tasks, and admission to the slots."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
+        self._held_max = slots * HELD_PER_SLOT_MAX
         self.by_key: dict[AttemptKey, Held] = {}
         # Slots of handlers that run.
         self.running = 0
@@ -149,7 +153,9 @@ class HeldTasks:
         self.running -= held.slots
         if held.stage is Stage.ENDED:
             self.abandoned -= 1
-        held.deliveries[0].release()
+        # Its slot may be filled again before its verdict, unless owners are silent and results pile up.
+        if len(self.by_key) <= self._held_max:
+            held.deliveries[0].release()
 
     def forget(self, held: Held) -> None:
         """It is settled: not held any more."""

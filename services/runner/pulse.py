@@ -178,11 +178,14 @@ class Pulse:
         self._tell(bus, started, whole=True)
 
     def _tell_details(self, bus: Bus, started: list[Held]) -> None:
-        """Send heartbeat details that changed, in beats of their own when they are many."""
+        """Send what handlers said last, in beats of their own, since together it may not fit into one message.
+
+        It goes with every whole beat, changed or not: an owner that took over has heard none of it.
+        """
         part: list[Held] = []
         size = 0
         for held in started:
-            if held.heartbeat_json is held.heartbeat_told:
+            if not held.heartbeat_json:
                 continue
             if part and size + len(held.heartbeat_json) > DETAILS_BYTES_MAX:
                 self._tell(bus, part, whole=False)
@@ -195,23 +198,15 @@ class Pulse:
     def _tell(self, bus: Bus, tasks: list[Held], *, whole: bool) -> None:
         told = []
         for held in tasks:
-            details = held.heartbeat_json
-            if details is held.heartbeat_told:
-                details = b""
-            else:
-                held.heartbeat_told = details
+            details = b"" if whole else held.heartbeat_json
             told.append(HeldTask(*held.key, held.started_at, details))
             held.start_told = True
         says = self._announcement
-        bus.publish(
-            BEAT,
-            encode_beat(
-                Beat(
-                    says.runner_id, whole, told, says.slots, self._held.running, says.queues,
-                    says.node_types if whole else (), says.draining, says.address,
-                )
-            ),
+        beat = Beat(
+            says.runner_id, whole, told, says.slots, self._held.running, says.queues,
+            says.node_types if whole else (), says.draining, says.address,
         )  # fmt: skip
+        bus.publish(BEAT, encode_beat(beat))
 
     def _on_control(self, data: bytes, reply: str, subject: str) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from services.core.units import SECOND
+from services.runner.held import HELD_PER_SLOT_MAX
 from tests.services.runner.rig import Rig
 from weconnect import App, Context
 
@@ -213,3 +214,19 @@ async def test_bytes_that_are_no_task_are_thrown_away(rig: Rig) -> None:
     assert rig.publisher.publish("default", "garbage", b"\xff\xff")
     await rig.confirmed.first()
     await rig.emptied()
+
+
+async def test_results_without_verdicts_hold_back_new_tasks(rig: Rig) -> None:
+    rig.owner.answers_results = False
+    runner = await rig.runner(slots=2)
+    for node in range(30):
+        rig.publish(rig.task("transform", {"value": 1}, node=node))
+    await rig.confirmed.at_least(30)
+    held_max = 2 * HELD_PER_SLOT_MAX + 2
+    first = await rig.owner.results.at_least(held_max - 2)
+    await rig.publisher.stream_state()
+    assert len(runner.held.by_key) <= held_max and await rig.unacknowledged() <= held_max
+    rig.owner.answers_results = True
+    rig.owner.settle(runner.runner_id, *(result.token for result in first))
+    await rig.emptied()
+    assert {result.node for result in rig.owner.results} == set(range(30))

@@ -9,7 +9,9 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 
+from services.adapters.ids import uuid_text
 from services.core.tasks import VALUE_BYTES_MAX, Failure
 from services.runner.outcomes import DETAILS_BYTES_MAX, MESSAGE_CHARACTERS_MAX, failed, succeeded, timed_out
 from tests.services.runner.rig import Rig
@@ -154,6 +156,26 @@ async def test_handlers_of_every_kind(rig: Rig) -> None:
         failure = (await rig.run(rig.task(type))).failure
         assert failure is not None and failure.type == kind
     await rig.emptied()
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_lines_of_a_handlers_own_loggers_name_the_attempt(rig: Rig, kind: str) -> None:
+    app = App("a")
+    if kind == "async":
+
+        @app.node("names")
+        async def names(input: Any) -> Any:
+            return structlog.contextvars.get_contextvars()
+    else:
+
+        @app.node("names")
+        def names_sync(input: Any) -> Any:
+            return structlog.contextvars.get_contextvars()
+
+    await rig.runner(app)
+    task = rig.task("names", attempt=4)
+    bound = orjson.loads((await rig.run(task)).output or b"")
+    assert bound == {"execution_id": uuid_text(task.execution_id), "node_id": "n", "attempt": 4}
 
 
 async def test_parameters_that_cannot_be_resolved_fail_the_node(rig: Rig) -> None:
