@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from cel_expr_python import cel
@@ -184,10 +185,8 @@ class _Unfolding:
     def fields(self, values: dict[Any, Any], depth: int) -> dict[str, Any]:
         self.enter(len(values), depth)
         result: dict[str, Any] = {}
-        for key, item in values.items():
-            name = (
-                key if type(key) is str else ("true" if key else "false") if type(key) is bool else str(key)
-            )
+        # The library's maps have no order, not even the same one in every process.
+        for name, item in sorted(((_key_text(key), item) for key, item in values.items()), key=_first):
             self.spend(len(name))
             result[name] = self.json(item.value(), depth + 1)
         return result
@@ -214,6 +213,15 @@ class _Unfolding:
 
     def refused(self, why: str) -> ExpressionError:
         return ExpressionError(f"{shown(self.source)}: the result {why}")
+
+
+_first = itemgetter(0)
+
+
+def _key_text(key: Any) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return key if isinstance(key, str) else str(key)
 
 
 def duration_text(value: timedelta) -> str:

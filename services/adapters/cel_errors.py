@@ -101,7 +101,7 @@ def _overload(function: str, types: list[str]) -> str:
         return f"`{name}` takes bools only{f', not ({given})' if given else ''}; write a comparison such as `x != null`"
     sentence = f"`{name}` has no form for ({given})"
     if operator and len(set(types)) > 1 and set(types) <= _NUMBERS:
-        return f"{sentence}; arithmetic does not mix numbers: write `double(x)` on the other side"
+        return f"{sentence}; numbers of different types do not mix here: write `double(x)` on the other side"
     if operator and "string" in types and set(types) & _NUMBERS:
         return f"{sentence}; convert one side: `string(x)`, `int(x)` or `double(x)`"
     return sentence

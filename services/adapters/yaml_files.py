@@ -7,7 +7,9 @@ edges and cases are texts however they are written.
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -71,12 +73,28 @@ def read_yaml(text: str) -> Any:
     """The one document of a YAML or JSON text as plain JSON values. Raises `InvalidYamlError`."""
     if len(text) > DEFINITION_BYTES_MAX:
         raise InvalidYamlError(f"the text has {len(text)} characters, more than {DEFINITION_BYTES_MAX}")
-    loader = _Loader(text)
+    if text.lstrip().startswith(("{", "[", '"')):
+        # YAML reads what is left of JSON, but not the surrogate pairs of its escapes.
+        with suppress(ValueError, RecursionError):
+            return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     try:
-        return loader.get_single_data()
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         raise InvalidYamlError(" ".join(str(error).split())) from None
     except (ValueError, RecursionError) as error:
         raise InvalidYamlError(f"a value cannot be read: {error}") from None
-    finally:
-        loader.dispose()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a key is there twice; YAML's reader says where")
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")

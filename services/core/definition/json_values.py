@@ -24,7 +24,8 @@ def check_json(value: Any) -> list[Problem]:
     waiting: list[tuple[Any, str, int]] = [(value, "", 1)]
     while waiting and len(problems) < PROBLEMS_MAX:
         item, path, depth = waiting.pop()
-        size += 1
+        # The least that a value takes as JSON: a digit and a comma.
+        size += 2
         if isinstance(item, str):
             size += len(item)
             if fault := _text_fault(item):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,10 @@ _EXECUTION = {
     "execution.labels": "map",
 }
 _EXECUTION_FIELDS = frozenset(name.split(".")[1] for name in _EXECUTION if "." in name)
+_MIXED_COMPARISON = re.compile(
+    r"`(?:[=!]=|[<>]=?)` has no form for \((?:int, double|double, int)\)|`in` has no form"
+)
+_HAS = re.compile(r"\bhas\(\s*([A-Za-z0-9_.]+)\s*\)")
 # Names of the language that belong to what this build does not run.
 _NOT_YET = {
     "secrets": "secrets are",
@@ -139,10 +144,23 @@ class _Texts:
             self._found.error(site.path, "EXPRESSION_TYPE", message)
 
     def _look(self, source: str) -> tuple[Mentions, str | ExpressionError]:
+        seen = mentions(source)
+        # The checker takes `has(a.b)` for `a.b` when that name is declared; under has() it is left to its object.
+        tested = set(_HAS.findall(source))
+        types = {name: kind for name, kind in self._types.items() if name not in tested}
         try:
-            return mentions(source), self._checker.check(source, self._types)
+            return seen, self._checker.check(source, types)
         except ExpressionError as error:
-            return mentions(source), error
+            if "input" not in seen.base or not _MIXED_COMPARISON.search(str(error)):
+                return seen, error
+            first = error
+        # Types that are declared compare with their like only, values with all numbers; so integers are left open.
+        try:
+            return seen, self._checker.check(
+                source, {n: "dyn" if t == "int" else t for n, t in types.items()}
+            )
+        except ExpressionError:
+            return seen, first
 
     def _refuse(self, site: _Site, source: str, seen: Mentions, error: ExpressionError) -> None:
         for root in sorted(seen.roots() & _NOT_YET.keys()):

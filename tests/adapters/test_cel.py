@@ -1,0 +1,311 @@
+"""CEL behind its port: values, errors that name the cure, bounds, and the library's traps."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.adapters.cel import RESULT_SIZE_MAX, CelCompiler
+from services.adapters.cel_bounds import part_of, parts_used
+from services.core.errors import ExpressionError
+from services.core.paths import PathProgram
+from tests.support.definitions import JSON
+
+CEL = CelCompiler()
+
+
+def value(source: str, **bindings: Any) -> Any:
+    return CEL.compile(source, bindings.keys()).evaluate(bindings)
+
+
+def error(source: str, **bindings: Any) -> str:
+    with pytest.raises(ExpressionError) as raised:
+        value(source, **bindings)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("null", None),
+        ("1 + 1", 2),
+        ("1.0", 1.0),
+        ("7 / 2", 3),
+        ("'a' + 'b'", "ab"),
+        ("[1, 'x', null]", [1, "x", None]),
+        ("{'a': {'b': [true]}}", {"a": {"b": [True]}}),
+        ("{1: 'x'}", {"1": "x"}),
+        ("{false: 'x'}", {"false": "x"}),
+        ("18446744073709551615u", 18446744073709551615),
+        ("b'abc'", "YWJj"),
+        ("timestamp('2020-01-01T00:00:00Z')", "2020-01-01T00:00:00Z"),
+        ("timestamp('2020-01-01T02:00:00.5+02:00')", "2020-01-01T00:00:00.500000Z"),
+        ("duration('1h30m')", "5400s"),
+        ("duration('-1.5s')", "-1.5s"),
+        ("duration('0s')", "0s"),
+        ("timestamp('2020-01-01T00:00:00Z') + duration('1s') > timestamp('2020-01-01T00:00:00Z')", True),
+        ("'a,b'.split(',')", ["a", "b"]),
+        ("'%s %d'.format(['a', 1])", "a 1"),
+        ("math.greatest(1, 2.5)", 2.5),
+        ("{'a': 1}.?b.orValue(3)", 3),
+        ("'aa'.matches('^a+$')", True),
+        ("dyn(1) < 1.5 && dyn(1) == 1.0", True),
+        ("sum([])", 0),
+        ("sum([1, 2])", 3),
+        ("sum([1, 2.5])", 3.5),
+        ("[1, 2, 3].filter(x, x > 1).map(x, double(x))", [2.0, 3.0]),
+    ],
+)
+def test_values_come_out_as_json(source: str, expected: Any) -> None:
+    result = value(source)
+    assert result == expected
+    assert type(result) is type(expected)
+
+
+def test_bindings() -> None:
+    big = {"a": [1, 2.5, None, True, "é", {"b": 9223372036854775807}]}
+    assert value("input", input=big) == big
+    assert value("[input, input.a]", input=big) == [big, big["a"]]
+    program = CEL.compile("nodes.a.output.x + vars.y > 2", ["nodes.a", "vars"])
+    assert program.evaluate({"nodes.a": {"output": {"x": 1}}, "vars": {"y": 2}, "unused": object()}) is True
+    assert CEL.compile("nodes.a.attempts == nodes.b.attempts", ["nodes.a", "nodes.b"]).evaluate(
+        {"nodes.a": {"attempts": 1}, "nodes.b": {"attempts": 1}}
+    )
+
+
+def test_only_declared_names_are_in_sight() -> None:
+    assert "undeclared reference to 'vars" in error("vars.x", input={})
+    with pytest.raises(ExpressionError, match=r"nodes\.b\.output"):
+        CEL.compile("nodes.a.output == nodes.b.output", ["nodes.a"])
+    with pytest.raises(ExpressionError, match="undeclared reference"):
+        CEL.compile("nodes", ["input"])
+    with pytest.raises(ExpressionError, match="`input` has no value here"):
+        CEL.compile("input.x + 1", ["input"]).evaluate({})
+    with pytest.raises(ExpressionError, match="`input` has no value here"):
+        CEL.compile("input.x", ["input"]).evaluate({})
+
+
+@pytest.mark.parametrize(
+    ("source", "binding", "said"),
+    [
+        ("input + 1.0", 1, ["`input + 1.0`", "`+` has no form for (int, double)", "double(x)"]),
+        ("'a' + input", 1, ["(string, int)", "string(x)"]),
+        ("input.a + 1", {}, ["no key `a`", "has("]),
+        ("input.a + 1", 3, ["no object"]),
+        ("input[5] + 1", [1], ["no item 5 in a list of 1"]),
+        ("input && true", 1, ["takes bools only", "comparison"]),
+        ("!input", 1, ["`!` takes bools only"]),
+        ("input ? 1 : 2", 1, ["before `?` is no bool"]),
+        ("input + 9223372036854775807", 1, ["overflows 64 bits"]),
+        ("1 / input", 0, ["divided by zero"]),
+        ("1.0 / double(input)", 0, ["inf", "no number"]),
+        ("0.0 / double(input)", 0, ["nan"]),
+        ("input == 1", 2**70, ["beyond 64 bits"]),
+        ("sum(input)", ["a"], ["sum() adds numbers", "item 0 is str"]),
+        ("sum(input)", [2**62] * 4, ["overflows"]),
+        ("sum(input)", "x", ["`sum` has no form for (string)"]),
+        ("int(input)", "x", ["cannot convert string to int"]),
+        ("type(input)", 1, ["no JSON"]),
+        ("optional.of(input)", 1, ["orValue"]),
+        ("optional.none()", 1, ["orValue"]),
+        ("'a\\x00'", 1, ["NUL"]),
+        ("size(input)", "\ud800", ["surrogate"]),
+        ("input.map(a, input.map(b, input.map(c, 1)))", list(range(50)), ["too many items"]),
+        ("input.map(a, input.map(b, input.all(c, true)))", list(range(50)), ["too many items"]),
+    ],
+)
+def test_errors_name_the_expression_the_types_and_the_cure(
+    source: str, binding: Any, said: list[str]
+) -> None:
+    text = error(source, input=binding)
+    assert text.startswith("`")
+    for words in said:
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("1 +", "Syntax error"),
+        ("foo(1)", "undeclared reference to 'foo'"),
+        ("1 + 1.0", "write `double(x)`"),
+        ("true ? 1 : 'a'", "`? :` has no form for (bool, int, string)"),
+        ("1 in 2", "`in` has no form for (int, int)"),
+        ("+".join(["1"] * 60), "nested too deeply"),
+        ("'" + "x" * 4096 + "'", "at most 4096 bytes"),
+        ("", "not empty"),
+        ("'\ud800'", "surrogates"),
+        ("1\0", "NUL"),
+        ("package", "reserved identifier"),
+    ],
+)
+def test_what_does_not_compile(source: str, said: str) -> None:
+    assert said in error(source)
+
+
+def test_the_type_of_an_expression_is_known_where_it_can_be() -> None:
+    assert CEL.check("1 + 1", {}) == "int"
+    assert CEL.check("input.x", {"input": "dyn"}) == "dyn"
+    assert CEL.check("input.x == 1", {"input": "map"}) == "bool"
+    assert CEL.check("timestamp('2020-01-01T00:00:00Z')", {}) == "timestamp"
+    types = {"input": "map", "input.s": "string", "input.l": "list<int>"}
+    assert CEL.check("input.s != '' ? input.s : 'x'", types) == "string"
+    assert CEL.check("input.l.map(x, x + 1)", types) == "list"
+    with pytest.raises(ExpressionError, match=r"\(string, int\)"):
+        CEL.check("input.s + 1", types)
+
+
+def test_programs_are_shared() -> None:
+    assert CEL.compile("input.x + 1", ["input"]) is CEL.compile("input.x + 1", ["input"])
+
+
+# ------------------------------------------------------------------------------------------- bounds
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "['x']" + ".map(a, a + a)" * 28,
+        "[['x']]" + ".map(a, [a, a])" * 28,
+        "[1].map(a, [1].map(b, [1].map(c, "
+        + "'x' + " * 20
+        + "'y')).map(d, "
+        + "'x' + " * 20
+        + "'y')).map(e, e + '"
+        + "' + '" * 20
+        + "')",
+        "optional.of('x')" + ".optMap(a, a + a)" * 28 + ".orValue('')",
+        "optional.of('x')" + ".optMap(a, a)" * 28 + ".orValue('')",
+    ],
+)
+def test_doublings_are_refused_before_they_unfold(source: str) -> None:
+    assert "too often" in error(source)
+    with pytest.raises(ExpressionError, match="too often"):
+        CEL.check(source, {})
+
+
+@pytest.mark.parametrize(
+    ("source", "binding"),
+    [
+        ("input.s.replace('', input.s)", {"s": "x" * 200_000}),
+        ("input.l.map(i, input.s + 'x').size()", {"s": "x" * 200_000, "l": list(range(1_900))}),
+        ("input.l.map(i, input.s).join(',').size()", {"s": "x" * 200_000, "l": list(range(1_900))}),
+        ("input.l.map(i, i)", {"l": list(range(2_001))}),
+        ("input.l.filter(i, i > 0)", {"l": list(range(2_001))}),
+        ("input.s.split(',').map(i, i)", {"s": "x," * 20_000}),
+    ],
+)
+def test_growth_is_refused_by_the_values(source: str, binding: Any) -> None:
+    assert "leave that to a handler" in error(source, input=binding)
+
+
+def test_ordinary_work_is_far_below_the_bounds() -> None:
+    items = [{"name": "n" * 30, "price": 2, "count": 3}] * 1_500
+    assert (
+        value("sum(input.items.map(i, double(i.price) * double(i.count)))", input={"items": items}) == 9000.0
+    )
+    joined = value("input.items.map(i, i.name + ': ' + string(i.price)).join(', ')", input={"items": items})
+    assert len(joined) == 1_500 * 35 - 2
+    assert value("input.text.replace('a', 'bb').size()", input={"text": "a" * 100_000}) == 200_000
+    assert value("input.l.exists(i, i == 8999)", input={"l": list(range(9_000))}) is True
+
+
+def test_results_are_bounded_as_they_unfold() -> None:
+    half = "x" * (RESULT_SIZE_MAX // 2)
+    assert len(value("[input.s]", input={"s": half})[0]) == len(half)
+    assert "larger than" in error("[input.s, input.s, input.s]", input={"s": half})
+    deep: Any = 1
+    for _ in range(200):
+        deep = [deep]
+    assert "nested deeper" in error("[input]", input=deep)
+
+
+# -------------------------------------------------------------------------------- parts and paths
+
+
+def test_only_the_parts_used_are_converted() -> None:
+    source = "nodes.a.output.b.c > 1 && input.x.exists(k, k.z) && vars['x'] == 2 && nodes.b.status == 'x' && input.y.z"
+    assert parts_used(source, ["nodes.a", "nodes.b", "input", "vars"]) == {
+        "nodes.a": {"output": {"b": {"c": None}}},
+        "nodes.b": {"status": None},
+        "input": {"x": None, "y": {"z": None}},
+        "vars": None,
+    }
+    # The other parts may hold what CEL has no value for.
+    assert value("input.k + 1", input={"k": 1, "other": object()}) == 2
+
+
+@given(
+    JSON,
+    st.sampled_from(
+        ["input.a", "input.a.b == 1", "has(input.a.b) && has(input.c)", "input['a'].b", "[input.a.b]"]
+    ),
+)
+def test_parts_mean_the_same_as_the_whole(binding: Any, source: str) -> None:
+    whole = CEL._compile(source, ("input",))
+    parts = parts_used(source, ["input"])["input"]
+    assert outcome(whole, {"input": part_of(binding, parts)}) == outcome(whole, {"input": binding})
+
+
+def outcome(program: Any, bindings: dict[str, Any]) -> Any:
+    try:
+        # As JSON, which tells 1, 1.0 and true apart and keys in order.
+        return json.dumps(program.evaluate(bindings), sort_keys=True)
+    except ExpressionError:
+        return ExpressionError
+
+
+NAMES = st.sampled_from(["a", "b", "output", "size"])
+TREES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text("aé", max_size=3)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(TREES, st.lists(NAMES, max_size=4), st.sampled_from(["input", "vars", "nodes.n"]))
+def test_a_plain_path_means_what_cel_says(binding: Any, fields: list[str], root: str) -> None:
+    source = ".".join([root, *fields])
+    path = CEL.compile(source, [root])
+    assert isinstance(path, PathProgram)
+    assert outcome(path, {root: binding}) == outcome(CEL._compile(source, (root,)), {root: binding})
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["input.in", "input.true", "input.a.null", "true", "null", "input" + ".a" * 40, "input.a()", "other.x"],
+)
+def test_what_is_no_plain_path_goes_to_cel(source: str) -> None:
+    try:
+        program = CEL.compile(source, ["input"])
+    except ExpressionError:
+        return
+    assert not isinstance(program, PathProgram)
+
+
+# ------------------------------------------------------------------------------ the library's traps
+
+_NULLS = """
+from services.adapters.cel import CelCompiler
+program = CelCompiler().compile("[input.x, null][0]", ["input"])
+for _ in range(100_000):
+    assert program.evaluate({"input": {"x": None}}) is None
+print("alive")
+"""
+
+
+def test_a_hundred_thousand_nulls_do_not_abort_the_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _NULLS], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr[-500:]
