@@ -85,3 +85,9 @@ async def _serve(process: Process, settings: RunnerSettings) -> None:
     process.on_drain("tasks", runner.drain, timeout_s=seconds_max(settings.drain_s))
     await runner.pull_from(NatsTaskPuller(bus, settings.queues, settings.slots, runner.deliver))
     readiness.ready("tasks")
+
+    async def leave() -> None:
+        readiness.drain()
+        server.health.leave()
+
+    process.on_drain("readiness", leave)
