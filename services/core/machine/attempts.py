@@ -78,7 +78,7 @@ def returned(deciding: Deciding, happened: TaskReturned) -> None:
         deciding.stale()
     elif deciding.state.grace_until:
         deciding.emit(NodeCancelled(index, happened.attempt))
-    elif not runner or deciding.state.nodes[index].returned_by != runner:
+    elif deciding.state.nodes[index].returned_by != runner:
         deciding.emit(AttemptReturned(index, happened.attempt, runner))
         deciding.want(DispatchTask(index, happened.attempt))
 
