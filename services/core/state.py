@@ -49,7 +49,7 @@ class ExecutionInfo:
 class Values:
     """Input and outputs that expressions and tasks refer to: JSON bytes, parsed once when first needed."""
 
-    __slots__ = ("_codec", "_input", "_parsed", "bytes_held", "complete", "input_json", "outputs")
+    __slots__ = ("_codec", "_input", "_parsed", "bytes_held", "complete", "input_json", "outputs", "spliced")
 
     def __init__(self, codec: JsonCodec, input_json: bytes = b"") -> None:
         self._codec = codec
@@ -57,6 +57,8 @@ class Values:
         self.outputs: dict[int, bytes] = {}
         self._input: Any = None
         self._parsed: dict[int, Any] = {}
+        # JSON of `nodes.<id>` of nodes that succeeded, made once for all the tasks that carry it.
+        self.spliced: dict[int, bytes] = {}
         self.bytes_held = len(input_json)
         # False after an eviction or a restore: outputs must be loaded before the next decision.
         self.complete = True
@@ -70,6 +72,7 @@ class Values:
         """Forget the outputs; whoever decides next loads them again."""
         self.outputs.clear()
         self._parsed.clear()
+        self.spliced.clear()
         self._input = None
         self.bytes_held = len(self.input_json)
         self.complete = False

@@ -150,4 +150,5 @@ class Decider:
     def forget(self, live: Live) -> None:
         """Drop an execution from memory; whoever needs it loads it from rows."""
         if self._live.pop(live.id, None) is not None:
+            self._loader.forgotten.add(live.id)
             self._forgotten(live)

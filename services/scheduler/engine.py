@@ -67,6 +67,7 @@ class Engine:
         self.metrics = metrics
         self.live: dict[bytes, Live] = {}
         self.owned: set[int] = set()
+        self._owned_since: dict[int, int] = {}
         self.wakers: dict[str, Callable[[], None]] = {}
         self._rows = rows
         self._sessions = sessions
@@ -74,7 +75,9 @@ class Engine:
         self.wakes = Wakes(self.live)
         self.dispatcher = Dispatcher(clock, self.live, self._put, sampled)
         self.actor = Actor(self.dispatcher, self.wakes, self.live, bus.publish, clock.now)
-        self.loader = Loader(clock, rows, VersionCache(rows, compiler, defaults), self.live, self.wakes.note)
+        self.loader = Loader(
+            clock, rows, VersionCache(rows, compiler, defaults), self.live, self.wakes.note, self._since
+        )
         decider = Decider(clock, self.loader, self.live, self.owns, draw, self.dispatcher.release_all)
         self.writer = Writer(clock, decider, self._committed, self._fenced, metrics)
         self.ownership = Ownership(
@@ -159,6 +162,9 @@ class Engine:
         """Whether an execution's shard is ours."""
         return shard_of(execution_id) in self.owned
 
+    def _since(self, execution_id: bytes) -> int:
+        return self._owned_since[shard_of(execution_id)]
+
     def _put(self, item: Item) -> None:
         self.writer.put(item)
 
@@ -180,6 +186,7 @@ class Engine:
         self._wake_duty("lease")
 
     def _gained(self, shards: tuple[int, ...]) -> None:
+        self._owned_since.update(dict.fromkeys(shards, self.clock.now()))
         self.hearing.gained(shards)
         self._share()
         self._wake_duty("rows")
@@ -189,6 +196,7 @@ class Engine:
         """Forget what is no longer ours. Its tasks stay with their runners; the new owner hears of them."""
         self.hearing.lost(shards)
         gone = set(shards)
+        self.loader.forgotten = {key for key in self.loader.forgotten if shard_of(key) not in gone}
         for execution_id in [key for key in self.live if shard_of(key) in gone]:
             self.dispatcher.release_all(self.live.pop(execution_id))
         self._share()

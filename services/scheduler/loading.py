@@ -16,10 +16,14 @@ from services.core.machine import apply
 from services.core.records import HistoryRow, OpenExecution
 from services.core.state import ExecutionInfo, ExecutionState, Values, new_execution
 from services.core.states import ACTIVE, ExecutionStatus
+from services.core.units import SECOND
 from services.scheduler.live import InFlight, Live
 from services.scheduler.versions import VersionCache
 
 log = get_logger(__name__)
+
+# How far apart the clocks of two processes may be; each follows the database's.
+CLOCK_MARGIN_US = 10 * SECOND
 
 
 class Json:
@@ -69,12 +73,16 @@ class Loader:
         workflows: VersionCache,
         live: dict[bytes, Live],
         loaded: Callable[[Live], None],
+        owned_since: Callable[[bytes], int] | None = None,
     ) -> None:
         self._clock = clock
         self._rows = rows
         self._workflows = workflows
         self._live = live
         self._loaded = loaded
+        self._owned_since = owned_since
+        # Executions that were in memory and are still open: they may have a history.
+        self.forgotten: set[bytes] = set()
         self._broken: dict[bytes, bytes] = {}
         # Quarantined rows that somebody asked for in this batch.
         self.held: dict[bytes, OpenExecution] = {}
@@ -98,7 +106,8 @@ class Loader:
             return
         workflows = await self._workflows.get({row.start.version_id for row in rows})
         histories: dict[bytes, list[HistoryRow]] = {}
-        for part in await self._rows.history_after([(row.start.execution_id, row.sequence) for row in rows]):
+        begun = [(row.start.execution_id, row.sequence) for row in rows if not self._is_new(row)]
+        for part in await self._rows.history_after(begun) if begun else ():
             histories.setdefault(part.execution_id, []).append(part)
         for row in rows:
             execution_id = row.start.execution_id
@@ -111,6 +120,18 @@ class Loader:
                 self._broken[execution_id] = f"cannot be loaded: {type(error).__name__}: {error}".encode()[
                     :2000
                 ]
+
+    def _is_new(self, row: OpenExecution) -> bool:
+        """Whether nobody can have begun it: accepted since the shard is ours, and never in our memory.
+
+        Should a clock be wrong by more than the margin, the history's key refuses the first event: we are fenced.
+        """
+        if self._owned_since is None or row.snapshot is not None or row.asleep:
+            return False
+        execution_id = row.start.execution_id
+        if execution_id in self.forgotten:
+            return False
+        return row.start.created_at > self._owned_since(execution_id) + CLOCK_MARGIN_US
 
     def _fold(self, row: OpenExecution, workflow: CompiledWorkflow, history: list[HistoryRow]) -> None:
         state = new_execution(info_of(row), workflow, Values(JSON, row.start.input or b""))

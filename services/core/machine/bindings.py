@@ -14,6 +14,9 @@ from services.core.machine.instants import rfc3339
 from services.core.state import ExecutionState
 from services.core.states import NodeStatus
 
+# Longer views are made anew for each task rather than held twice.
+SPLICED_BYTES_MAX = 4096
+
 
 def uuid_text(raw: bytes) -> str:
     """Canonical text of a UUID's 16 bytes."""
@@ -106,8 +109,7 @@ def task_bindings(state: ExecutionState, index: int, now: int) -> bytes:
     parts: list[bytes] = []
     if references.input:
         parts.append(b'"input":' + (state.values.input_json or b"null"))
-    nodes = state.workflow.nodes
-    parts.extend(b'"nodes.' + nodes[i].id.encode() + b'":' + _node_json(state, i) for i in references.nodes)
+    parts.extend(_node_json(state, other) for other in references.nodes)
     if references.vars:
         parts.append(b'"vars":' + (state.nodes[index].task_vars or state.workflow.initial_vars_json))
     if references.execution:
@@ -118,9 +120,17 @@ def task_bindings(state: ExecutionState, index: int, now: int) -> bytes:
 
 
 def _node_json(state: ExecutionState, index: int) -> bytes:
-    node = state.nodes[index]
-    kept = node.status is NodeStatus.SUCCESS and index in state.workflow.retained
-    output = (state.values.outputs[index] if kept else b"") or b"null"
-    error = state.values.dumps(error_view(state, node.error)) if node.error else b"null"
+    """`"nodes.<id>":{…}` of one node; kept for a node that succeeded, which never changes again."""
+    node, values = state.nodes[index], state.values
+    spliced = values.spliced.get(index)
+    if spliced is not None:
+        return spliced
+    succeeded = node.status is NodeStatus.SUCCESS
+    output = (values.outputs[index] if succeeded and index in state.workflow.retained else b"") or b"null"
+    error = values.dumps(error_view(state, node.error)) if node.error else b"null"
+    head = b'"nodes.' + state.workflow.nodes[index].id.encode() + b'":{"output":'
     tail = b',"status":"%b","error":%b,"attempts":%d}' % (node.status.word.encode(), error, node.attempt)
-    return b'{"output":' + output + tail
+    text = head + output + tail
+    if succeeded and len(text) <= SPLICED_BYTES_MAX:
+        values.spliced[index] = text
+    return text
