@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import OTHERS_SHARE_MAX, Measured, measure
@@ -32,6 +33,11 @@ async def throughput(system: System, workload: Workload) -> list[float]:
 
     await asyncio.gather(*(one() for _ in range(workload.executions)))
     return times
+
+
+async def collect(times: list[float], system: System, workload: Workload) -> None:
+    """Run a workload and keep its times."""
+    times.extend(await throughput(system, workload))
 
 
 class Results:
@@ -66,7 +72,9 @@ class Results:
         """What goes to the file."""
 
         def medians(samples: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
-            return {n: {w: round(statistics.median(v), 4) for w, v in by.items()} for n, by in samples.items()}
+            return {
+                n: {w: round(statistics.median(v), 4) for w, v in by.items()} for n, by in samples.items()
+            }
 
         return {
             **medians(self.values),
@@ -76,21 +84,22 @@ class Results:
         }
 
 
-async def one_measurement(systems: dict[str, System], name: str, workload: Workload, results: Results) -> None:
+async def one_measurement(
+    systems: dict[str, System], name: str, workload: Workload, results: Results
+) -> None:
     """Measure until other programs kept quiet, a few times at most."""
     system = systems[name]
     idle = [pid for other, one in systems.items() if other != name for pid in one.pids()]
     for attempt in range(TRIES_MAX):
         times: list[float] = []
-
-        async def work() -> None:
-            times.extend(await throughput(system, workload))
-
-        measured = await measure(system.pids(), idle, work)
+        measured = await measure(system.pids(), idle, partial(collect, times, system, workload))
         if measured.others_share <= OTHERS_SHARE_MAX or attempt == TRIES_MAX - 1:
             results.add(name, workload, measured, times)
             return
-        print(f"{name:6} {workload.name:6} dropped: other programs took {100 * measured.others_share:.0f} %", flush=True)
+        print(
+            f"{name:6} {workload.name:6} dropped: other programs took {100 * measured.others_share:.0f} %",
+            flush=True,
+        )
 
 
 async def run(arguments: argparse.Namespace) -> None:
@@ -134,7 +143,9 @@ def summarize(report: dict[str, object]) -> None:
     assert isinstance(cpu, dict)
     if isinstance(ours, dict) and isinstance(floor, dict):
         for name in floor:
-            print(f"{name}: ours {ours[name]:.2f}, floor {floor[name]:.2f}, ratio {ours[name] / floor[name]:.2f}")
+            print(
+                f"{name}: ours {ours[name]:.2f}, floor {floor[name]:.2f}, ratio {ours[name] / floor[name]:.2f}"
+            )
     if isinstance(ours, dict) and "wide" in ours:
         ratio = cpu["ours"]["wide"] / cpu["ours"]["narrow"]
         print(f"CPU per node, one fan-out of 2000 against 200 of 10: {ratio:.2f}")

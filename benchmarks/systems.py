@@ -125,7 +125,9 @@ class Floor:
         }
         command = [sys.executable, str(source / "floor.py")]
         subprocess.run([*command, "setup"], env=env, check=True)
-        self._processes = [subprocess.Popen([*command, role], env=env) for role in ("scheduler", "runner", "api")]
+        self._processes = [
+            subprocess.Popen([*command, role], env=env) for role in ("scheduler", "runner", "api")
+        ]
         sys.path.insert(0, str(self._directory))
         self._pb: Any = importlib.import_module("floor_pb2")
         self._channel = grpc.aio.insecure_channel(address)

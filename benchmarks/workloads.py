@@ -52,7 +52,12 @@ def definition(name: str) -> dict[str, Any]:
         edges = [{"source": "first", "target": f"n{i}"} for i in range(count)]
         edges += [{"source": f"n{i}", "target": "join"} for i in range(count)]
     last = nodes[-1]["id"]
-    return {"name": f"bench-{name}", "nodes": nodes, "edges": edges, "output": {"value": f"${{ nodes.{last}.output }}"}}
+    return {
+        "name": f"bench-{name}",
+        "nodes": nodes,
+        "edges": edges,
+        "output": {"value": f"${{ nodes.{last}.output }}"},
+    }
 
 
 def _echo(node_id: str, value: str) -> dict[str, Any]:
