@@ -62,7 +62,7 @@ class Runner:
         self.outbox = Outbox(loop, bus, runner_id, clock, self.intake.settled, draw)
         self.metrics.watch(lambda: len(self.outbox), lambda: len(self.intake.asks))
         self.shipper = LogShipper(loop, self._send_lines, clock, draw)
-        sampler = Sampler()
+        sampler = Sampler(clock.monotonic)
         self.attempts = Attempts(
             loop,
             self.held,

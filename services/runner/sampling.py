@@ -15,12 +15,17 @@ import psutil
 
 from services.runner.held import Held
 
+READ_SECONDS = 0.05
+
 
 class Sampler:
     """Measures attempts of tasks that ask for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
         self._process = psutil.Process()
+        self._monotonic = monotonic
+        self._read_at = float("-inf")
+        self._resident_bytes = 0
 
     def begin(self, held: Held) -> None:
         """The attempt starts."""
@@ -35,8 +40,12 @@ class Sampler:
         held.memory_bytes = max(held.memory_bytes, self.resident_bytes())
 
     def resident_bytes(self) -> int:
-        """Resident memory of this process."""
-        return int(self._process.memory_info().rss)
+        """Resident memory of this process, read at most every `READ_SECONDS`: reading costs more than many tasks."""
+        now = self._monotonic()
+        if now - self._read_at >= READ_SECONDS:
+            self._read_at = now
+            self._resident_bytes = int(self._process.memory_info().rss)
+        return self._resident_bytes
 
     def call(self, held: Held, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Call a synchronous handler in its thread."""
