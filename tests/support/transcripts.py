@@ -11,7 +11,7 @@ to an empty line. Of an outcome the lines are
 Directives: `begin` · `start NODE` · `succeed NODE [JSON]` · `fail NODE TYPE [message]` · `lose NODE` · `return NODE` ·
 `refuse NODE TYPE` · `tick DURATION` or `tick next` · `cancel [reason]` · `kill [reason]` (a forced cancel) ·
 `abort TYPE` · `task NODE` (what its task carries) · `runs` · `progress` · `takeover` (goes on from a snapshot).
-Words `key=value` among them: `attempt`, `runner`, `draw`, `timeout`, `retry_after`, `retryable`, `cpu`, `memory`.
+Words `key=value` among them: `attempt`, `runner`, `draw`, `timeout`, `retry_after`, `retryable`, `details`, `cpu`, `memory`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run_transcript(transcript: Transcript) -> Transcript:
     """The same transcript with the outcomes that the machine has now."""
     plain = yaml.safe_load(transcript.head)
     given = plain.pop("input", None)
-    told = _Told(Machine(compile_plain(plain), b"" if given is None else Json.dumps(given)))
+    told = Told(Machine(compile_plain(plain), b"" if given is None else Json.dumps(given)))
     return Transcript(
         transcript.head,
         [
@@ -84,7 +84,7 @@ def run_transcript(transcript: Transcript) -> Transcript:
     )
 
 
-class _Told:
+class Told:
     """One execution and the directives it understands."""
 
     def __init__(self, machine: Machine) -> None:
@@ -163,6 +163,7 @@ class _Told:
             words[0],
             " ".join(words[1:]) or "it broke",
             retryable=options.get("retryable") != "false",
+            details=options.get("details", "").encode(),
             timeout=options.get("timeout", ""),
             retry_after_us=duration_us(options.get("retry_after", "0s")) or 0,
         )
@@ -173,7 +174,7 @@ class _Told:
         elif decision.verdict is Verdict.REFUSED:
             yield f"(refused: {decision.reason})"
         for event in decision.events:
-            yield self._event(event)
+            yield self.event_line(event)
         for effect in decision.effects:
             node, attempt = getattr(effect, "node", None), getattr(effect, "attempt", 0)
             what = f"{self.ids[node]}#{attempt}" if node is not None else getattr(effect, "status", "")
@@ -181,7 +182,8 @@ class _Told:
         if not decision.events and decision.verdict is Verdict.COUNTED:
             yield "(nothing)"
 
-    def _event(self, event: Event) -> str:
+    def event_line(self, event: Event) -> str:
+        """One event with the fields that say something."""
         parts = [type(event).__name__]
         node, attempt = getattr(event, "node", None), getattr(event, "attempt", 0)
         if node is not None:
