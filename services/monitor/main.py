@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from services.adapters.bus import BusError
+from services.adapters.bus import Bus, BusError
 from services.adapters.clock import SystemClock
 from services.adapters.config import settings_or_exit
 from services.adapters.grpc.server import GrpcServer
@@ -31,6 +31,7 @@ from services.monitor.servicer.status import MonitorServicer
 CONNECTIONS = 2
 READER = "monitor"
 INTERVAL_SECONDS = 1.0
+CLOCK_SECONDS = 5.0
 # Commits of this long are rolled up together while hints come in.
 LOOK_SECONDS_MIN = 0.25
 TOLERATED = (DatabaseUnavailableError, BusError, OSError, TimeoutError)
@@ -63,37 +64,43 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
     rollups = Rollups(clock, store, ExecutionStore(pool), MonitorMetrics(registry))
     servicer = MonitorServicer(new_instance_id("monitor"), clock, store, rollups, bus)
     token = settings.server.token
-    server = GrpcServer(
-        settings.server.grpc,
-        TokenVerifier(token.public_key, token.issuer, token.audience, clock),
-        clock,
-        registry,
-        channelz=settings.server.channelz,
-    )
+    verifier = TokenVerifier(token.public_key, token.issuer, token.audience, clock)
+    channelz = settings.server.channelz
+    server = GrpcServer(settings.server.grpc, verifier, clock, registry, channelz=channelz)
     servicer.register(server)
     await server.start()
     process.on_drain("grpc", server.drain, timeout_s=30.0)
     process.start(server.stream_duty())
+    _run(process, bus, rollups, ClockDuty(clock, SessionStore(pool)), DutyMetrics(registry))
 
     async def announce_drain() -> None:
         servicer.draining = True
         readiness.drain()
 
-    sessions = SessionStore(pool)
+    process.on_drain("announce", announce_drain)
 
-    async def observe_clock() -> dict[str, int]:
-        asked_at = clock.monotonic()
-        clock.observe(await sessions.database_now(), asked_at)
-        return {"offset_us": clock.offset_us}
 
-    metrics = DutyMetrics(registry)
+def _run(process: Process, bus: Bus, rollups: Rollups, clock: ClockDuty, metrics: DutyMetrics) -> None:
     duty = Duty("rollups", rollups.run_once, INTERVAL_SECONDS, tolerated=TOLERATED, metrics=metrics)
     process.start(duty)
-    process.start(Duty("clock", observe_clock, 5.0, tolerated=TOLERATED, metrics=metrics))
+    process.start(Duty("clock", clock.run_once, CLOCK_SECONDS, tolerated=TOLERATED, metrics=metrics))
     hints = Hints(duty.wake)
     bus.subscribe(topology.COMMITS, hints.hear)
     process.on_drain("hints", hints.close)
-    process.on_drain("announce", announce_drain)
+
+
+class ClockDuty:
+    """Learns how far this machine's clock is from the database's."""
+
+    def __init__(self, clock: SystemClock, sessions: SessionStore) -> None:
+        self._clock = clock
+        self._sessions = sessions
+
+    async def run_once(self) -> dict[str, int]:
+        """One reading."""
+        asked_at = self._clock.monotonic()
+        self._clock.observe(await self._sessions.database_now(), asked_at)
+        return {"offset_us": self._clock.offset_us}
 
 
 class Hints:

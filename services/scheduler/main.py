@@ -6,7 +6,7 @@ import random
 import zlib
 from collections.abc import Callable
 
-from services.adapters.bus import BusError
+from services.adapters.bus import Bus, BusError
 from services.adapters.cel import CelCompiler
 from services.adapters.clock import SystemClock
 from services.adapters.config import settings_or_exit
@@ -56,29 +56,57 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
     await ops.start()
     process.on_drain("http", ops.stop)
 
-    pool = Pool(settings.database_url, size=READ_CONNECTIONS, application_name="wc-scheduler")
-    process.on_drain("database", pool.close)
-    lease_pool = Pool(
-        settings.database_url,
-        size=1,
-        application_name="wc-scheduler-lease",
-        statement_timeout_ms=LEASE_STATEMENT_MS,
-    )
-    process.on_drain("lease", lease_pool.close)
+    pool, lease_pool = _pools(process, settings.database_url)
     await pool.run(check_schema)
     readiness.ready("database")
-
     bus = await connect(settings.nats.url, settings.nats.credentials or None, "scheduler")
     process.on_drain("nats", bus.close)
     readiness.ready("nats")
 
     instance = new_instance_id("scheduler")
+    identity = Identity(instance, str(settings.server.grpc))
+    engine = _engine(settings, clock, bus, pool, lease_pool, identity, SchedulerMetrics(registry))
+    dispatcher = engine.dispatcher
+    publisher = NatsTaskPublisher(bus, dispatcher.confirmed, dispatcher.failed, queues=("default",))
+    engine.connect(publisher)
+    process.on_drain("publisher", publisher.close)
+
     token = settings.server.token
-    server = GrpcServer(
-        settings.server.grpc, TokenVerifier(token.public_key, token.issuer, token.audience, clock), clock, registry,
-        channelz=settings.server.channelz,
-    )  # fmt: skip
-    engine = Engine(
+    verifier = TokenVerifier(token.public_key, token.issuer, token.audience, clock)
+    channelz = settings.server.channelz
+    server = GrpcServer(settings.server.grpc, verifier, clock, registry, channelz=channelz)
+    SchedulerServicer(instance, clock, engine, bus).register(server)
+    await server.start()
+    process.on_drain("grpc", server.drain, timeout_s=30.0)
+    process.start(server.stream_duty())
+
+    await engine.observe_clock()
+    await _run(process, engine, DutyMetrics(registry))
+    readiness.ready("session")
+
+
+def _pools(process: Process, database_url: str) -> tuple[Pool, Pool]:
+    """Connections for reads, and one for the lease alone, which nothing else may hold up."""
+    pool = Pool(database_url, size=READ_CONNECTIONS, application_name="wc-scheduler")
+    process.on_drain("database", pool.close)
+    lease_pool = Pool(
+        database_url, size=1, application_name="wc-scheduler-lease", statement_timeout_ms=LEASE_STATEMENT_MS
+    )
+    process.on_drain("lease", lease_pool.close)
+    return pool, lease_pool
+
+
+def _engine(
+    settings: SchedulerSettings,
+    clock: SystemClock,
+    bus: Bus,
+    pool: Pool,
+    lease_pool: Pool,
+    identity: Identity,
+    metrics: SchedulerMetrics,
+) -> Engine:
+    executions = settings.executions
+    return Engine(
         clock=clock,
         bus=bus,
         rows=ExecutionStore(pool),
@@ -86,38 +114,28 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
         sessions=SessionStore(lease_pool),
         sweeping=Sweeping(pool),
         database_url=settings.database_url,
-        identity=Identity(instance, str(settings.server.grpc)),
+        identity=identity,
         compiler=CelCompiler(),
         defaults=RetryDefaults(
-            max_attempts=settings.executions.retry_attempts, base_delay_us=settings.executions.retry_delay_us
+            max_attempts=executions.retry_attempts, base_delay_us=executions.retry_delay_us
         ),
         sampled=_sampler(settings),
         draw=random.Random().random,
-        metrics=SchedulerMetrics(registry),
+        metrics=metrics,
     )
-    publisher = NatsTaskPublisher(
-        bus, engine.dispatcher.confirmed, engine.dispatcher.failed, queues=("default",)
-    )
-    engine.connect(publisher)
-    process.on_drain("publisher", publisher.close)
 
-    SchedulerServicer(instance, clock, engine, bus).register(server)
-    await server.start()
-    process.on_drain("grpc", server.drain, timeout_s=30.0)
-    process.start(server.stream_duty())
 
-    await engine.observe_clock()
+async def _run(process: Process, engine: Engine, metrics: DutyMetrics) -> None:
+    """Start the writers, hear, open the session, start the duties."""
     process.spawn("writer", engine.writer.run())
     process.spawn("log writer", engine.log_writer.run())
     process.on_drain("engine", engine.leave)  # before the writers end: they finish what is decided
     engine.open()
     await engine.ownership.renew()
-    duty_metrics = DutyMetrics(registry)
     for name, run_once, interval in engine.duties():
-        duty = Duty(name, run_once, interval, tolerated=TOLERATED, metrics=duty_metrics)
+        duty = Duty(name, run_once, interval, tolerated=TOLERATED, metrics=metrics)
         engine.wakers[name] = duty.wake
         process.start(duty)
-    readiness.ready("session")
 
 
 def _sampler(settings: SchedulerSettings) -> Callable[[bytes], bool]:
