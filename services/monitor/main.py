@@ -33,7 +33,7 @@ READER = "monitor"
 INTERVAL_SECONDS = 1.0
 CLOCK_SECONDS = 5.0
 # Commits of this long are rolled up together while hints come in.
-LOOK_SECONDS_MIN = 0.25
+LOOK_SECONDS_MIN = 0.75
 TOLERATED = (DatabaseUnavailableError, BusError, OSError, TimeoutError)
 
 
