@@ -21,7 +21,7 @@ from services.adapters.postgres.feed import CommitFeed
 from services.adapters.postgres.lists import ExecutionLists
 from services.adapters.postgres.logs import LogStore
 from services.adapters.postgres.pool import Pool
-from services.adapters.postgres.revision import check_schema
+from services.adapters.postgres.revision import until_schema_known
 from services.adapters.postgres.sessions import SessionStore
 from services.adapters.postgres.starts import IdempotencyKeys, StartWriter
 from services.adapters.postgres.watching import WatchStore
@@ -84,7 +84,7 @@ async def serve(process: Process, settings: ApiSettings) -> App:
     # Waiters and watchers never wait behind a list.
     watch_pool = Pool(settings.database_url, size=WATCH_CONNECTIONS, application_name="wc-api-watch")
     process.on_drain("watch database", watch_pool.close)
-    await pool.run(check_schema)
+    await until_schema_known(pool)
     starts = StartWriter(settings.database_url)
     process.on_drain("start writer", starts.close)
     commands = CommandWriter(settings.database_url)

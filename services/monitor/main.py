@@ -19,7 +19,7 @@ from services.adapters.ops_http import OpsServer, Readiness
 from services.adapters.postgres.errors import DatabaseUnavailableError
 from services.adapters.postgres.executions import ExecutionStore
 from services.adapters.postgres.pool import Pool
-from services.adapters.postgres.revision import check_schema
+from services.adapters.postgres.revision import until_schema_known
 from services.adapters.postgres.rollups import RollupStore
 from services.adapters.postgres.sessions import SessionStore
 from services.adapters.tokens import TokenVerifier
@@ -54,7 +54,7 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
 
     pool = Pool(settings.database_url, size=CONNECTIONS, application_name="wc-monitor")
     process.on_drain("database", pool.close)
-    await pool.run(check_schema)
+    await until_schema_known(pool)
     readiness.ready("database")
     bus = await connect(settings.nats.url, settings.nats.credentials or None, "monitor")
     process.on_drain("nats", bus.close)

@@ -22,7 +22,7 @@ from services.adapters.postgres.errors import DatabaseUnavailableError
 from services.adapters.postgres.executions import ExecutionStore
 from services.adapters.postgres.logs import LogStore
 from services.adapters.postgres.pool import Pool
-from services.adapters.postgres.revision import check_schema
+from services.adapters.postgres.revision import until_schema_known
 from services.adapters.postgres.sessions import SessionStore
 from services.adapters.tokens import TokenVerifier
 from services.core.graph import RetryDefaults
@@ -57,7 +57,7 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
     process.on_drain("http", ops.stop)
 
     pool, lease_pool = _pools(process, settings.database_url)
-    await pool.run(check_schema)
+    await until_schema_known(pool)
     readiness.ready("database")
     bus = await connect(settings.nats.url, settings.nats.credentials or None, "scheduler")
     process.on_drain("nats", bus.close)

@@ -6,7 +6,7 @@ dataclasses of `services.core.records` and `services.core.rollups`, batches and 
 DataRefusedError.
 
 migrate.migrate(url)                        blocks; from a running loop: asyncio.to_thread
-revision.check_schema(connection)           raises SchemaUnknownError; `await pool.run(check_schema)`
+revision.until_schema_known(pool)           at the start of a process; raises SchemaUnknownError
 partitions.ensure_partitions(connection)    a duty: `await pool.run(ensure_partitions)`
 pool.Pool(url, size=, application_name=)    connections of every store below; .close()
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import psycopg
 
+from services.adapters.postgres.errors import DatabaseUnavailableError
+from services.adapters.postgres.pool import Pool
+
 SCHEMA_REVISION = "0001"
+# A process that starts while its database does waits for it, as it waits when the database restarts later.
+START_SECONDS = 60.0
+_LOOK_AGAIN_SECONDS = 0.2
 
 
 class SchemaUnknownError(Exception):
@@ -30,3 +37,19 @@ async def check_schema(connection: psycopg.AsyncConnection[Any]) -> None:
         found = str(row[0]) if row is not None else ""
     if found != SCHEMA_REVISION:
         raise SchemaUnknownError(found)
+
+
+async def until_schema_known(pool: Pool, seconds: float = START_SECONDS) -> None:
+    """Return once the database answers and has the schema of this release.
+
+    Raises SchemaUnknownError at once, DatabaseUnavailableError when it has not answered for `seconds`.
+    """
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            await pool.run(check_schema)
+            return
+        except DatabaseUnavailableError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
