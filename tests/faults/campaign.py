@@ -65,6 +65,7 @@ async def run_campaign(
         wrong = await _heal(load, running, truth, over + healing_s)
         healed = loop.time() - over
         evidence = await gather([load], stack.ledger.effects(), truth)
+        wrong += [f"{part.name} has ended by itself" for part in stack.parts if not part.running]
         wrong += judge(evidence) + await _settle(evidence, truth, stack, over + healing_s)
         return Verdict(wrong, len(evidence.records), healed, len(doubled_attempts(evidence.effects)))
     finally:

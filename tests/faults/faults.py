@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from services.local.child import ProcessFailed
 from tests.support.stack import StackUnderTest
 from tests.support.waiting import pause
 
 # Beyond the lease of a scheduler's session (6 s) and of a runner (15 s).
 SCHEDULER_FROZEN_SECONDS = 12.0
 RUNNER_FROZEN_SECONDS = 20.0
+STARTS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +27,14 @@ class Fault:
 
 
 def kill(name: str, at_s: float) -> Fault:
-    """SIGKILL; the part is started again at once."""
+    """SIGKILL; the part is started again at once, as often as it ends while what it needs is down itself."""
 
     async def act(stack: StackUnderTest) -> None:
         await stack.kill(name)
+        for _ in range(STARTS_MAX - 1):
+            with contextlib.suppress(ProcessFailed):
+                await stack.restart(name)
+                return
         await stack.restart(name)
 
     return Fault(at_s, f"kill {name}", act)

@@ -6,10 +6,14 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import grpc
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from services.adapters.grpc.errors import DETAILS_KEY
 from services.local.access import ORGANIZATION
 from tests.support.stack import StackUnderTest
 from weconnect.executions.v1 import execution_pb2, execution_service_pb2, history_pb2, workflow_service_pb2
-from weconnect.executions.v1.enums_pb2 import EXECUTION_MODE_API, VIEW_FULL, ExecutionStatus
+from weconnect.executions.v1.enums_pb2 import EXECUTION_MODE_API, VIEW_FULL, ExecutionStatus, NodeStatus
 from weconnect.executions.v1.execution_service_pb2_grpc import ExecutionServiceStub
 from weconnect.executions.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 
@@ -128,3 +132,24 @@ class Client:
 def status_of(execution: execution_pb2.Execution) -> str:
     """`SUCCESS`, `FAILED` …"""
     return ExecutionStatus.Name(execution.status).removeprefix("EXECUTION_STATUS_")
+
+
+async def node_statuses(client: Client, execution_id: str) -> dict[str, str]:
+    """`SUCCESS`, `SKIPPED` … by node id."""
+    runs = await client.node_runs(execution_id)
+    return {
+        node_id: NodeStatus.Name(run.status).removeprefix("NODE_STATUS_") for node_id, run in runs.items()
+    }
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo, dict[str, str]]:
+    """The one `ErrorInfo` of a refused call, and its field violations: path to reason."""
+    (encoded,) = [value for key, value in error.trailing_metadata() if key == DETAILS_KEY]
+    status = status_pb2.Status.FromString(encoded)
+    assert (status.code, status.message) == (error.code().value[0], error.details())
+    info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    assert len([detail for detail in status.details if detail.Unpack(info)]) == 1, status
+    for detail in status.details:
+        if detail.Unpack(request):
+            break
+    return info, {violation.field: violation.reason for violation in request.field_violations}

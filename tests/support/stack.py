@@ -20,7 +20,7 @@ from services.local.stack import Part, Stack
 from tests.support.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
-APPS = "tests.support.nodes:app"
+APPS = "tests.support.nodes:app,examples.shop:app"
 LOG_LINES = 40
 # Settings of whoever runs the tests must not change them.
 _FOREIGN = ("WECONNECT_", "EXECUTION_", "PERFORMANCE_", "CIRCUIT_", "REDIS_", "WEBSOCKET_")
