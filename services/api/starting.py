@@ -17,6 +17,7 @@ from services.api.metrics import ApiMetrics
 from services.api.nudges import Nudges
 from services.api.reading import Reader
 from services.api.versions import Version, Versions, WorkflowChoice
+from services.core.definition.duration import duration_text
 from services.core.errors import Problem
 from services.core.node_types import BUILT_IN_TASK_TYPES
 from services.core.records import ExecutionRecord, NewExecution, StartRequest, StartResult
@@ -205,7 +206,7 @@ class Starter:
             return own or self._settings.default_timeout_us
         longest = max(self._settings.max_timeout_us, own or 0)
         if not TIMEOUT_US_MIN <= wanted.timeout_us <= longest:
-            message = f"it must be between 1 s and {longest / SECOND:g} s"
+            message = f"it must be from {duration_text(TIMEOUT_US_MIN)} to {duration_text(longest)}"
             raise invalid([Problem("timeout", "OUT_OF_RANGE", message)])
         return wanted.timeout_us
 

@@ -15,6 +15,7 @@ from services.adapters.wire.scalars import (
 )
 from services.api.starting import REJECT, RESTART_AFTER_FAILURE, RETURN_EXISTING, Wanted
 from services.api.versions import WorkflowChoice
+from services.core.definition.duration import duration_text
 from services.core.errors import Problem
 from services.core.refusals import Kind, Refusal, invalid, over_limit
 from services.core.units import KIB, SECOND
@@ -108,7 +109,7 @@ class Fields:
             self.wrong(field, "OUT_OF_RANGE", str(error))
             return None
         if not lowest <= duration <= highest:
-            bounds = f"between {lowest / SECOND:g} s and {highest / SECOND:g} s"
+            bounds = f"from {duration_text(lowest)} to {duration_text(highest)}"
             self.wrong(field, "OUT_OF_RANGE", f"it must be {bounds}")
             return None
         return duration
