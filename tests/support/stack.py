@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import cast
 import grpc
 
 from services.local.access import ORGANIZATION
-from services.local.child import Child
+from services.local.child import Child, ProcessFailed
 from services.local.nats import EmbeddedNats
 from services.local.postgres import EmbeddedPostgres
 from services.local.service import Service
@@ -22,6 +23,7 @@ from tests.support.ledger import Ledger
 ROOT = Path(__file__).parents[2]
 APPS = "tests.support.nodes:app,examples.shop:app"
 LOG_LINES = 40
+RESTART_SECONDS = 60.0
 # Settings of whoever runs the tests must not change them.
 _FOREIGN = ("WECONNECT_", "EXECUTION_", "PERFORMANCE_", "CIRCUIT_", "REDIS_", "WEBSOCKET_")
 
@@ -60,6 +62,7 @@ class StackUnderTest(Stack):
                 **(env or {}),
             },
         )
+        self._ended = False
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     def channel(self, name: str = "api-1") -> grpc.aio.Channel:
@@ -86,8 +89,21 @@ class StackUnderTest(Stack):
         await self.part(name).kill()
 
     async def restart(self, name: str) -> None:
-        """Start a killed part again, at its old address; returns when it works."""
-        await self.part(name).start()
+        """Start a killed part again, at its old address; returns when it works.
+
+        As under any supervisor, one that ends because something it needs is down too is started once more.
+        """
+        part = self.part(name)
+        deadline = asyncio.get_running_loop().time() + RESTART_SECONDS
+        while True:
+            if self._ended:
+                raise RuntimeError(f"the stack has ended: {name} is not started again")
+            try:
+                return await part.start()
+            except ProcessFailed:
+                await part.stop()
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
 
     def freeze(self, name: str) -> None:
         """SIGSTOP to a service or NATS."""
@@ -105,6 +121,7 @@ class StackUnderTest(Stack):
 
     async def discard(self) -> None:
         """End everything, frozen processes too, and delete the data."""
+        self._ended = True
         for channel in self._channels.values():
             await channel.close()
         self._channels.clear()
