@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from services.adapters.wire.history import encode_event
+from services.adapters.wire.history import events_message
+from services.core import events as ev
 from services.core.events import Event
 from services.core.state import ExecutionState
 from weconnect.internal.v1 import history_pb2 as pb
@@ -23,15 +24,16 @@ class Encoded:
 
 def encode_change(state: ExecutionState, first_sequence: int, events: Sequence[Event]) -> Encoded:
     """Encode events once for the row, then strip the same messages of their payloads for the digest."""
-    messages = [encode_event(event) for event in events]
-    row = pb.Events(events=messages).SerializeToString()
-    for message in messages:
-        _strip(message)
+    message = events_message(events)
+    row = message.SerializeToString()
+    for event, encoded in zip(events, message.events, strict=True):
+        strip = _STRIP.get(type(event))
+        if strip is not None:
+            strip(encoded)
     info = state.info
     touched = pb.Touched(
         execution_id=info.id,
         first_sequence=first_sequence,
-        events=messages,
         version_id=info.version_id,
         ended=state.status.word if state.status.final else "",
         organization_id=info.organization_id,
@@ -40,29 +42,44 @@ def encode_change(state: ExecutionState, first_sequence: int, events: Sequence[E
         created_at=info.created_at,
         started_at=state.started_at,
     )
+    touched.events.MergeFrom(message.events)
     return Encoded(row, touched)
 
 
-def _strip(message: pb.Event) -> None:
-    match message.WhichOneof("kind"):
-        case "node_succeeded":
-            message.node_succeeded.ClearField("output")
-            message.node_succeeded.ClearField("vars")
-            message.node_succeeded.ClearField("choices")
-        case "node_scheduled":
-            message.node_scheduled.ClearField("vars")
-        case "node_failed":
-            message.node_failed.error.ClearField("details")
-            message.node_failed.ClearField("choices")
-        case "node_retrying":
-            message.node_retrying.error.ClearField("details")
-        case "execution_ended":
-            message.execution_ended.ClearField("output")
-            message.execution_ended.error.ClearField("details")
-            if not message.execution_ended.error.type:
-                message.execution_ended.ClearField("error")
-        case _:
-            pass
+def _strip_scheduled(message: pb.Event) -> None:
+    message.node_scheduled.ClearField("vars")
+
+
+def _strip_succeeded(message: pb.Event) -> None:
+    body = message.node_succeeded
+    body.ClearField("output")
+    body.ClearField("vars")
+    body.ClearField("choices")
+
+
+def _strip_failed(message: pb.Event) -> None:
+    message.node_failed.error.ClearField("details")
+    message.node_failed.ClearField("choices")
+
+
+def _strip_retrying(message: pb.Event) -> None:
+    message.node_retrying.error.ClearField("details")
+
+
+def _strip_ended(message: pb.Event) -> None:
+    body = message.execution_ended
+    body.ClearField("output")
+    if body.HasField("error"):
+        body.error.ClearField("details")
+
+
+_STRIP: dict[type, Callable[[pb.Event], None]] = {
+    ev.NodeScheduled: _strip_scheduled,
+    ev.NodeSucceeded: _strip_succeeded,
+    ev.NodeFailed: _strip_failed,
+    ev.NodeRetrying: _strip_retrying,
+    ev.ExecutionEnded: _strip_ended,
+}
 
 
 def encode_digest(session: int, number: int, at: int, touched: Iterable[pb.Touched]) -> bytes:

@@ -15,12 +15,16 @@ from weconnect.internal.v1 import history_pb2 as pb
 
 def encode_events(events: Iterable[ev.Event]) -> bytes:
     """Bytes of a history row."""
-    return pb.Events(events=[encode_event(event) for event in events]).SerializeToString()
+    return events_message(events).SerializeToString()
 
 
-def encode_event(event: ev.Event) -> pb.Event:
-    """One event."""
-    return _ENCODE[type(event)](event)
+def events_message(events: Iterable[ev.Event]) -> pb.Events:
+    """The events as one message, each written in place: copying messages costs more than making them."""
+    message = pb.Events()
+    add = message.events.add
+    for event in events:
+        _ENCODE[type(event)](add(), event)
+    return message
 
 
 def decode_events(data: bytes) -> list[ev.Event]:
@@ -76,8 +80,7 @@ def _choices_of(messages: Iterable[pb.EdgeChoice]) -> tuple[ev.EdgeChoice, ...]:
     return tuple(ev.EdgeChoice(m.edge, ev.EdgeOutcome(m.outcome), m.message) for m in messages)
 
 
-def _succeeded(e: ev.NodeSucceeded) -> pb.Event:
-    message = pb.Event()
+def _succeeded(message: pb.Event, e: ev.NodeSucceeded) -> None:
     body = message.node_succeeded
     body.node, body.attempt, body.output = e.node, e.attempt, e.output
     body.started_at, body.ended_at, body.runner_id = e.started_at, e.ended_at, e.runner_id
@@ -89,81 +92,100 @@ def _succeeded(e: ev.NodeSucceeded) -> pb.Event:
         body.choices.extend(_choices(e.choices))
     if e.cpu_seconds or e.memory_bytes:
         body.cpu_seconds, body.memory_bytes = e.cpu_seconds, e.memory_bytes
-    return message
 
 
-def _scheduled(e: ev.NodeScheduled) -> pb.Event:
-    message = pb.Event()
+def _scheduled(message: pb.Event, e: ev.NodeScheduled) -> None:
     body = message.node_scheduled
     body.node, body.attempt = e.node, e.attempt
     if e.vars:
         body.vars = e.vars
-    return message
 
 
-def _failed(e: ev.NodeFailed) -> pb.Event:
-    return pb.Event(
-        node_failed=pb.NodeFailed(
-            node=e.node,
-            attempt=e.attempt,
-            error=encode_error(e.error),
-            handled=e.handled,
-            continued=e.continued,
-            choices=_choices(e.choices),
-            taken=e.taken,
-            started_at=e.started_at,
-            ended_at=e.ended_at,
-            runner_id=e.runner_id,
-        )
-    )
+def _started(message: pb.Event, e: ev.NodeStarted) -> None:
+    body = message.node_started
+    body.node, body.attempt, body.runner_id, body.started_at = e.node, e.attempt, e.runner_id, e.started_at
 
 
-def _retrying(e: ev.NodeRetrying) -> pb.Event:
-    return pb.Event(
-        node_retrying=pb.NodeRetrying(
-            node=e.node,
-            attempt=e.attempt,
-            error=encode_error(e.error),
-            retry_at=e.retry_at,
-            started_at=e.started_at,
-            ended_at=e.ended_at,
-            runner_id=e.runner_id,
-        )
-    )
+def _failed(message: pb.Event, e: ev.NodeFailed) -> None:
+    body = message.node_failed
+    body.node, body.attempt, body.handled, body.continued = e.node, e.attempt, e.handled, e.continued
+    body.started_at, body.ended_at, body.runner_id = e.started_at, e.ended_at, e.runner_id
+    body.choices.extend(_choices(e.choices))
+    body.taken.extend(e.taken)
+    _put_error(body.error, e.error)
 
 
-_ENCODE: dict[type, Callable[[Any], pb.Event]] = {
-    ev.ExecutionStarted: lambda e: pb.Event(execution_started=pb.ExecutionStarted(deadline_at=e.deadline_at)),
+def _retrying(message: pb.Event, e: ev.NodeRetrying) -> None:
+    body = message.node_retrying
+    body.node, body.attempt, body.retry_at = e.node, e.attempt, e.retry_at
+    body.started_at, body.ended_at, body.runner_id = e.started_at, e.ended_at, e.runner_id
+    _put_error(body.error, e.error)
+
+
+def _lost(message: pb.Event, e: ev.AttemptLost) -> None:
+    body = message.attempt_lost
+    body.node, body.attempt, body.runner_id = e.node, e.attempt, e.runner_id
+
+
+def _returned(message: pb.Event, e: ev.AttemptReturned) -> None:
+    body = message.attempt_returned
+    body.node, body.attempt, body.runner_id = e.node, e.attempt, e.runner_id
+
+
+def _skipped(message: pb.Event, e: ev.NodeSkipped) -> None:
+    message.node_skipped.SetInParent()
+    message.node_skipped.node = e.node
+
+
+def _waiting(message: pb.Event, e: ev.NodeWaiting) -> None:
+    body = message.node_waiting
+    body.node, body.until, body.waiting_for = e.node, e.until, e.waiting_for
+
+
+def _cancel_requested(message: pb.Event, e: ev.CancelRequested) -> None:
+    body = message.cancel_requested
+    body.SetInParent()
+    body.reason = e.reason.encode("utf-8", "replace")
+    body.requested_by, body.grace_until = e.requested_by, e.grace_until
+
+
+def _cancelled(message: pb.Event, e: ev.NodeCancelled) -> None:
+    message.node_cancelled.SetInParent()
+    message.node_cancelled.node, message.node_cancelled.attempt = e.node, e.attempt
+
+
+def _execution_started(message: pb.Event, e: ev.ExecutionStarted) -> None:
+    message.execution_started.SetInParent()
+    message.execution_started.deadline_at = e.deadline_at
+
+
+def _execution_ended(message: pb.Event, e: ev.ExecutionEnded) -> None:
+    body = message.execution_ended
+    body.status, body.output = e.status, e.output
+    if e.error is not None:
+        _put_error(body.error, e.error)
+
+
+def _put_error(message: pb.Error, error: NodeError) -> None:
+    encoded = encode_error(error)
+    assert encoded is not None
+    message.CopyFrom(encoded)
+
+
+_ENCODE: dict[type, Callable[[pb.Event, Any], None]] = {
+    ev.ExecutionStarted: _execution_started,
     ev.NodeScheduled: _scheduled,
-    ev.NodeStarted: lambda e: pb.Event(
-        node_started=pb.NodeStarted(
-            node=e.node, attempt=e.attempt, runner_id=e.runner_id, started_at=e.started_at
-        )
-    ),
+    ev.NodeStarted: _started,
     ev.NodeSucceeded: _succeeded,
     ev.NodeFailed: _failed,
     ev.NodeRetrying: _retrying,
-    ev.AttemptLost: lambda e: pb.Event(
-        attempt_lost=pb.AttemptLost(node=e.node, attempt=e.attempt, runner_id=e.runner_id)
-    ),
-    ev.AttemptReturned: lambda e: pb.Event(
-        attempt_returned=pb.AttemptReturned(node=e.node, attempt=e.attempt, runner_id=e.runner_id)
-    ),
-    ev.NodeSkipped: lambda e: pb.Event(node_skipped=pb.NodeSkipped(node=e.node)),
-    ev.NodeWaiting: lambda e: pb.Event(
-        node_waiting=pb.NodeWaiting(node=e.node, until=e.until, waiting_for=e.waiting_for)
-    ),
-    ev.CancelRequested: lambda e: pb.Event(
-        cancel_requested=pb.CancelRequested(
-            reason=e.reason.encode("utf-8", "replace"),
-            requested_by=e.requested_by,
-            grace_until=e.grace_until,
-        )
-    ),
-    ev.NodeCancelled: lambda e: pb.Event(node_cancelled=pb.NodeCancelled(node=e.node, attempt=e.attempt)),
-    ev.ExecutionEnded: lambda e: pb.Event(
-        execution_ended=pb.ExecutionEnded(status=e.status, output=e.output, error=encode_error(e.error))
-    ),
+    ev.AttemptLost: _lost,
+    ev.AttemptReturned: _returned,
+    ev.NodeSkipped: _skipped,
+    ev.NodeWaiting: _waiting,
+    ev.CancelRequested: _cancel_requested,
+    ev.NodeCancelled: _cancelled,
+    ev.ExecutionEnded: _execution_ended,
 }
 
 _DECODE: dict[str, Callable[[Any], ev.Event]] = {
