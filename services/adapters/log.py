@@ -18,6 +18,17 @@ TEXT_BYTES_MAX = 8192
 _SECRET_WORDS = ("password", "secret", "authorization", "credential", "private_key", "token", "database_url")
 
 
+class _Threshold:
+    """Lowest level that is written; asked where even a dropped line would cost too much."""
+
+    level = LEVELS["INFO"]
+
+
+def writes_debug() -> bool:
+    """Whether lines of level DEBUG are written."""
+    return _Threshold.level <= LEVELS["DEBUG"]
+
+
 def get_logger(name: str) -> Any:
     """Logger of a module; `event` is the first argument, fields are keywords."""
     return structlog.get_logger(module=name)
@@ -32,6 +43,8 @@ def bound(**fields: object) -> Iterator[None]:
 
 def configure_logging(process: str, level: str = "INFO", stream: BinaryIO | None = None) -> None:
     """Send logs of this process, and warnings of its libraries, to `stream` (stderr) as JSON lines."""
+
+    _Threshold.level = LEVELS[level]
 
     def add_process(_: object, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         fields["process"] = process

@@ -28,6 +28,8 @@ class Ends:
         self._ended: dict[bytes, None] = {}
         self._reading: asyncio.Task[None] | None = None
         self._released = False
+        self._asked_before: set[bytes] = set()
+        self._ask_all = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -68,9 +70,15 @@ class Ends:
         if self._ended and (self._reading is None or self._reading.done()):
             self._reading = asyncio.create_task(self._read_hinted())
 
+    def missed(self) -> None:
+        """Hints were lost: the next sweep asks after everybody."""
+        self._ask_all = True
+
     async def sweep(self) -> Mapping[str, int]:
-        """Ask once after all that are waited for: hints may be lost."""
-        ids = list(self._waiting)
+        """Ask once after all that were silent since the sweep before, or after all when hints were missed."""
+        ids = [i for i in self._waiting if self._ask_all or i in self._asked_before]
+        self._ask_all = False
+        self._asked_before = set(self._waiting)
         found = 0
         for first in range(0, len(ids), IDS_MAX):
             found += await self._read(ids[first : first + IDS_MAX])

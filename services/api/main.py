@@ -122,6 +122,7 @@ async def serve(process: Process, settings: ApiSettings) -> App:
     await database.run_once()
 
     def missed() -> None:
+        ends.missed()
         ends_sweep.wake()
         watches_sweep.wake()
 

@@ -180,8 +180,12 @@ class Versions:
         """Result of `look`, shared by all who ask for the same within `seconds`."""
         now = self._clock.monotonic()
         known = self._lookups.get(key)
-        if known is not None and now < known[0] and not _failed(known[1]):
-            return await asyncio.shield(known[1])
+        if known is not None and now < known[0]:
+            lookup: asyncio.Task[ValueT] = known[1]
+            if not lookup.done():
+                return await asyncio.shield(lookup)
+            if not lookup.cancelled() and lookup.exception() is None:
+                return lookup.result()
         task: asyncio.Task[ValueT] = asyncio.ensure_future(look())
         self._lookups[key] = (now + seconds, task)
         self._lookups.move_to_end(key)
@@ -202,7 +206,3 @@ class Versions:
             _, old = self._kept.popitem(last=False)
             self._nodes -= len(old.workflow.nodes)
         return version
-
-
-def _failed(task: asyncio.Task[Any]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)

@@ -23,7 +23,7 @@ from services.adapters.grpc.errors import Failure, failure_of, internal_failure
 from services.adapters.grpc.metrics import MethodMetrics, ServerMetrics
 from services.adapters.grpc.streams import OpenStreams
 from services.adapters.ids import new_request_id
-from services.adapters.log import get_logger
+from services.adapters.log import get_logger, writes_debug
 from services.adapters.tokens import Identity, InvalidToken, TokenVerifier
 from services.core.refusals import (
     Kind,
@@ -192,8 +192,7 @@ class _Method:
             self._wrapper.enter_unary()
             entered = True
             if bounded and context.time_remaining() is None:
-                async with asyncio.timeout(UNARY_SECONDS):
-                    answer = await behave()
+                answer = await _within(UNARY_SECONDS, behave)
             else:
                 answer = await behave()
         except asyncio.CancelledError:
@@ -285,9 +284,32 @@ class _Method:
         self._metrics.handled(code)
         self._metrics.seconds.observe(seconds)
         if code is grpc.StatusCode.OK:
-            log.debug("rpc", method=self._path, code="OK", seconds=seconds)
+            if writes_debug():
+                log.debug("rpc", method=self._path, code="OK", seconds=seconds)
         else:
             log.info("rpc", method=self._path, code=code.name, seconds=round(seconds, 6))
+
+
+async def _within(seconds: float, behave: Callable[[], Awaitable[Any]]) -> Any:
+    """What `behave` returns; TimeoutError after `seconds`. A third of the cost of `asyncio.timeout`."""
+    task = asyncio.current_task()
+    assert task is not None
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        return await behave()
+    except asyncio.CancelledError:
+        if expired and task.uncancel() == 0:
+            raise TimeoutError from None
+        raise
+    finally:
+        timer.cancel()
 
 
 def _left(context: Context) -> grpc.StatusCode:

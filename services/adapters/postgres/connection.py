@@ -81,4 +81,6 @@ async def fetch(
     `prepare`: keep the statement's plan on the connection at once; by default from its fifth use on.
     """
     cursor = await connection.execute(query, parameters, prepare=prepare, binary=True)
-    return await cursor.fetchall() if cursor.description is not None else []
+    # Asking the result costs nothing; `cursor.description` makes an object for every column.
+    result = cursor.pgresult
+    return await cursor.fetchall() if result is not None and result.nfields else []
