@@ -46,6 +46,13 @@ class Client:
         answer = await self.workflows.CreateWorkflow(request, metadata=self.metadata, timeout=CALL_SECONDS)
         return answer.workflow
 
+    async def validate(self, definition: Mapping[str, Any]) -> workflow_service_pb2.ValidateWorkflowResponse:
+        """All problems of a definition."""
+        request = workflow_service_pb2.ValidateWorkflowRequest(
+            definition_json=json.dumps(definition).encode()
+        )
+        return await self.workflows.ValidateWorkflow(request, metadata=self.metadata, timeout=CALL_SECONDS)
+
     async def start(
         self, workflow: str, input: Any = None, wait_s: int = 0, **fields: Any
     ) -> execution_pb2.Execution:

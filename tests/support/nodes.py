@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,18 @@ async def deadly(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
     if ctx.attempt <= input.get("deaths", 1):
         os._exit(9)
     return {"survived": ctx.attempt}
+
+
+@app.node("test.deaf")
+def deaf(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Take `seconds` in a thread, whoever cancels it."""
+    record(ctx)
+    threading.Event().wait(input.get("seconds", 1.0))
+    return {"heard": ctx.cancelled}
+
+
+@app.node("test.huge")
+async def huge(input: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Return a text of `bytes` bytes."""
+    record(ctx)
+    return {"text": "x" * int(input["bytes"])}
