@@ -64,7 +64,7 @@ install_project() {
 compile_packages() {
     env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c "
 import aiohttp.web, alembic.command, joserfc.jwt, nats, prometheus_client, psycopg, structlog, yaml
-import google.protobuf.json_format, google.rpc.status_pb2, grpc.aio, grpc_health.v1.health, grpc_status
+import google.protobuf.json_format, google.rpc.error_details_pb2, grpc.aio, grpc_health.v1.health
 import rich.live, rich.progress, rich.table, sqlalchemy.dialects.postgresql.psycopg" 2> "$scratch/compile" || true
 }
 
