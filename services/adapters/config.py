@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -237,8 +238,15 @@ def read_server(env: Environment, grpc_default: str, http_default: str) -> Serve
             audience=env.text("WECONNECT_TOKEN_AUDIENCE", "weconnect.executions"),
         ),
         log_level=env.choice("WECONNECT_LOG_LEVEL", ("DEBUG", "INFO", "WARN", "ERROR"), "INFO"),
-        channelz=env.flag("WECONNECT_CHANNELZ", False),
+        channelz=_read_channelz(env),
     )
+
+
+def _read_channelz(env: Environment) -> bool:
+    wanted = env.flag("WECONNECT_CHANNELZ", False)
+    if wanted and find_spec("grpc_channelz") is None:
+        env.problems.append("WECONNECT_CHANNELZ is true but the extra `admin` is not installed")
+    return wanted
 
 
 def read_executions(env: Environment) -> ExecutionSettings:

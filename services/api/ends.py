@@ -10,7 +10,6 @@ from services.adapters.log import get_logger
 from services.adapters.postgres.watching import WatchStore
 from services.api.metrics import ApiMetrics
 from services.core.records import ExecutionRecord
-from services.core.refusals import Refusal
 
 IDS_MAX = 1_000
 
@@ -93,8 +92,9 @@ class Ends:
                 del self._ended[execution_id]
             try:
                 await self._read(ids)
-            except Refusal as refusal:
-                log.warning("ends were not read; the sweep will", reason=refusal.reason)
+            except Exception as error:  # hints are only hints: the sweep reads what this did not
+                log.warning("ends were not read; the sweep will", exc_info=error)
+                self._ask_all = True
 
     async def _read(self, ids: list[bytes]) -> int:
         found = 0

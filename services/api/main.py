@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
 
 from services.adapters.bus import BusError
 from services.adapters.clock import SystemClock
@@ -13,7 +15,7 @@ from services.adapters.ids import new_instance_id
 from services.adapters.lifecycle import Duty, Process, run
 from services.adapters.log import configure_logging
 from services.adapters.metrics import DutyMetrics, new_registry
-from services.adapters.nats.connection import connect
+from services.adapters.nats.connection import NatsBus, connect
 from services.adapters.ops_http import OpsServer, Readiness
 from services.adapters.postgres.commands import CommandStore, CommandWriter
 from services.adapters.postgres.errors import DatabaseUnavailableError
@@ -38,26 +40,19 @@ from services.api.metrics import ApiMetrics
 from services.api.nudges import Nudges
 from services.api.reading import Reader
 from services.api.saving import Saver
-from services.api.servicer.executions import ExecutionServicer
-from services.api.servicer.status import ApiServicer
-from services.api.servicer.workflows import WorkflowServicer
+from services.api.servicer.services import add_services
 from services.api.starting import Starter
 from services.api.versions import Versions
 from services.api.watches import Watches
 from services.api.watching import Watching
 from services.core.graph import RetryDefaults
-from weconnect.executions.v1 import api_service_pb2_grpc as api_rpc
-from weconnect.executions.v1 import execution_service_pb2_grpc as execution_rpc
-from weconnect.executions.v1 import workflow_service_pb2_grpc as workflow_rpc
-
-if TYPE_CHECKING:
-    import grpc
 
 READ_CONNECTIONS = 4
 WATCH_CONNECTIONS = 3
 SWEEP_SECONDS = 1.0
 VERDICT_SECONDS = 0.2
 CLOCK_SECONDS = 5.0
+DRAIN_SECONDS = 30.0
 
 # What a database or a bus that restarts raises: duties wait and try again.
 TOLERATED = (DatabaseUnavailableError, BusError, OSError, TimeoutError)
@@ -70,6 +65,18 @@ def main() -> int:
     return run("api", lambda process: serve(process, settings))
 
 
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """Connections to the database and the bus."""
+
+    pool: Pool
+    # Waiters and watchers never wait behind a list.
+    watch_pool: Pool
+    starts: StartWriter
+    commands: CommandWriter
+    bus: NatsBus
+
+
 async def serve(process: Process, settings: ApiSettings) -> App:
     """Open everything; returns once requests are served."""
     registry = new_registry("api")
@@ -78,103 +85,122 @@ async def serve(process: Process, settings: ApiSettings) -> App:
     ops = OpsServer(settings.server.http, registry, readiness)
     await ops.start()
     process.on_drain("http", ops.stop)
+    stores = await _connect(process, settings)
+    readiness.ready("nats")
+    database = DatabaseHealth(clock, SessionStore(stores.pool), readiness)
+    await database.run_once()
 
-    pool = Pool(settings.database_url, size=READ_CONNECTIONS, application_name="wc-api")
+    duties = _Duties(DutyMetrics(registry))
+    app = _build(settings, stores, clock, registry, database, duties)
+    app.hearing.open()
+    duties.start(process, app)
+    add_services(app, WorkflowLists(stores.pool))
+    await app.server.start()
+    process.on_drain("grpc", app.server.drain, timeout_s=DRAIN_SECONDS)
+    readiness.ready("grpc")
+
+    async def leave() -> None:
+        readiness.drain()
+        app.starter.draining = app.commander.draining = True
+        app.ends.release()
+        app.saver.close()
+
+    process.on_drain("leave", leave)
+    return app
+
+
+async def _connect(process: Process, settings: ApiSettings) -> _Stores:
+    url = settings.database_url
+    pool = Pool(url, size=READ_CONNECTIONS, application_name="wc-api")
     process.on_drain("database", pool.close)
-    # Waiters and watchers never wait behind a list.
-    watch_pool = Pool(settings.database_url, size=WATCH_CONNECTIONS, application_name="wc-api-watch")
+    watch_pool = Pool(url, size=WATCH_CONNECTIONS, application_name="wc-api-watch", generic_plans=True)
     process.on_drain("watch database", watch_pool.close)
     await until_schema_known(pool)
-    starts = StartWriter(settings.database_url)
+    starts = StartWriter(url)
     process.on_drain("start writer", starts.close)
-    commands = CommandWriter(settings.database_url)
+    commands = CommandWriter(url)
     process.on_drain("command writer", commands.close)
-
     bus = await connect(settings.nats.url, settings.nats.credentials or None, "api")
     process.on_drain("nats", bus.close)
-    readiness.ready("nats")
+    return _Stores(pool, watch_pool, starts, commands, bus)
 
+
+class _Duties:
+    """The background loops, and what wakes them before their time."""
+
+    def __init__(self, metrics: DutyMetrics) -> None:
+        self._metrics = metrics
+        self._wake: dict[str, Callable[[], None]] = {}
+
+    def missed(self) -> None:
+        """Hints were lost: ask now."""
+        self._wake["ends sweep"]()
+        self._wake["watches sweep"]()
+
+    def verdicts(self) -> None:
+        """A commit may hold a verdict that is waited for."""
+        self._wake["verdicts"]()
+
+    def start(self, process: Process, app: App) -> None:
+        """Run them until the drain."""
+        for name, run_once, seconds in (
+            ("ends sweep", app.ends.sweep, SWEEP_SECONDS),
+            ("watches sweep", app.watches.sweep, SWEEP_SECONDS),
+            ("verdicts", app.commander.sweep, VERDICT_SECONDS),
+            ("database", app.database.run_once, CLOCK_SECONDS),
+        ):
+            duty = Duty(name, run_once, seconds, tolerated=TOLERATED, metrics=self._metrics)
+            self._wake[name] = duty.wake
+            process.start(duty)
+        process.start(app.server.stream_duty())
+
+
+def _build(
+    settings: ApiSettings,
+    stores: _Stores,
+    clock: SystemClock,
+    registry: CollectorRegistry,
+    database: DatabaseHealth,
+    duties: _Duties,
+) -> App:
+    """Everything that requests are served with, wired."""
     metrics = ApiMetrics(registry)
-    starts.on_batch = metrics.batch
-    nudges = Nudges(bus)
-    watch_store, feed = WatchStore(watch_pool), CommitFeed(watch_pool)
-    defaults = RetryDefaults(
-        max_attempts=settings.executions.retry_attempts, base_delay_us=settings.executions.retry_delay_us
-    )
-    workflows = WorkflowStore(pool)
+    stores.starts.on_batch = metrics.batch
+    nudges = Nudges(stores.bus)
+    watch_store, feed = WatchStore(stores.watch_pool), CommitFeed(stores.watch_pool)
+    executions, workflows = settings.executions, WorkflowStore(stores.pool)
+    defaults = RetryDefaults(max_attempts=executions.retry_attempts, base_delay_us=executions.retry_delay_us)
     versions = Versions(clock, workflows, watch_store, defaults)
     reader = Reader(watch_store, versions)
-    keys = IdempotencyKeys(pool)
-    ends = Ends(watch_store, metrics)
-    watches = Watches(bus, feed, metrics)
-    commander = Commander(clock, commands, CommandStore(watch_pool), nudges, metrics)
+    ends, watches = Ends(watch_store, metrics), Watches(stores.bus, feed, metrics)
     metrics.watched.set_function(lambda: len(watches) + len(ends))
-
-    duty_metrics = DutyMetrics(registry)
-
-    def duty(name: str, run_once: Callable[[], Awaitable[Mapping[str, int]]], seconds: float) -> Duty:
-        return Duty(name, run_once, seconds, tolerated=TOLERATED, metrics=duty_metrics)
-
-    ends_sweep = duty("ends sweep", ends.sweep, SWEEP_SECONDS)
-    watches_sweep = duty("watches sweep", watches.sweep, SWEEP_SECONDS)
-    verdicts = duty("verdicts", commander.sweep, VERDICT_SECONDS)
-    database = DatabaseHealth(clock, SessionStore(pool), readiness)
-    await database.run_once()
+    commander = Commander(clock, stores.commands, CommandStore(stores.watch_pool), nudges, metrics)
 
     def missed() -> None:
         ends.missed()
-        ends_sweep.wake()
-        watches_sweep.wake()
+        duties.missed()
 
-    hearing = Hearing(clock, bus, ends, watches, commander, metrics, missed, verdicts.wake)
-    starter = Starter(clock, versions, starts, reader, nudges, settings.executions, metrics)
-    saver = Saver(clock, workflows, versions, hearing.known_types, settings.executions.default_timeout_us)
+    hearing = Hearing(clock, stores.bus, ends, watches, commander, metrics, missed, duties.verdicts)
     token = settings.server.token
     verifier = TokenVerifier(token.public_key, token.issuer, token.audience, clock)
-    server = GrpcServer(settings.server.grpc, verifier, clock, registry, channelz=settings.server.channelz)
-    app = App(
+    return App(
         instance_id=new_instance_id("api"),
         clock=clock,
-        bus=bus,
+        bus=stores.bus,
         metrics=metrics,
         versions=versions,
-        saver=saver,
-        starter=starter,
+        saver=Saver(clock, workflows, versions, hearing.known_types, executions.default_timeout_us),
+        starter=Starter(clock, versions, stores.starts, reader, nudges, executions, metrics),
         commander=commander,
         reader=reader,
-        lists=ExecutionLists(pool),
-        keys=keys,
-        logs=LogStore(pool),
+        lists=ExecutionLists(stores.pool),
+        keys=IdempotencyKeys(stores.pool),
+        logs=LogStore(stores.pool),
         feed=feed,
         ends=ends,
         watches=watches,
         watching=Watching(clock, watch_store, reader, versions, watches),
         hearing=hearing,
         database=database,
-        server=server,
+        server=GrpcServer(settings.server.grpc, verifier, clock, registry, channelz=settings.server.channelz),
     )
-    hearing.open()
-    for each in (ends_sweep, watches_sweep, verdicts, duty("database", database.run_once, CLOCK_SECONDS)):
-        process.start(each)
-    _add_services(app, WorkflowLists(pool))
-    process.start(server.stream_duty())
-    await server.start()
-    process.on_drain("grpc", server.drain, timeout_s=30.0)
-    readiness.ready("grpc")
-
-    async def leave() -> None:
-        readiness.drain()
-        starter.draining = commander.draining = True
-        ends.release()
-        saver.close()
-
-    process.on_drain("leave", leave)
-    return app
-
-
-def _add_services(app: App, workflow_lists: WorkflowLists) -> None:
-    # GrpcServer takes the generated functions' calls as a grpc.aio server does.
-    target = cast("grpc.aio.Server", app.server)
-    workflow_rpc.add_WorkflowServiceServicer_to_server(WorkflowServicer(app, workflow_lists), target)
-    execution_rpc.add_ExecutionServiceServicer_to_server(ExecutionServicer(app), target)
-    api_rpc.add_ApiServiceServicer_to_server(ApiServicer(app), target)

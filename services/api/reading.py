@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from services.adapters.log import get_logger
 from services.adapters.postgres.watching import WatchStore
 from services.adapters.wire.executions import Blame, ShownExecution
 from services.adapters.wire.finished import decode_stored_error
-from services.adapters.wire.history import decode_events
+from services.adapters.wire.history import UnknownEvent, decode_events
 from services.adapters.wire.snapshots import restore_snapshot
 from services.api.batching import Batcher
 from services.api.versions import Version, Versions
@@ -20,14 +21,17 @@ from services.core.events import NodeSucceeded
 from services.core.machine import apply
 from services.core.records import ExecutionRecord, HistoryRow, NewExecution
 from services.core.state import ExecutionInfo, ExecutionState, Values, new_execution
-from services.core.states import NodeStatus
+from services.core.states import IllegalTransition, NodeStatus
 from services.core.units import KIB, MIB
 
 # Histories that a list folds for its open executions; what is beyond is shown as the store knows it.
 LIST_FOLD_BYTES_MAX = 2 * MIB
 LIST_FOLD_STEP = 20
 HISTORY_BYTES_GUESSED = 4 * KIB
+QUARANTINED = "QUARANTINED"
 _FOLDED_IN_LISTS = frozenset({"running", "failed", "cancelled", "timeout"})
+
+log = get_logger(__name__)
 
 
 class Json:
@@ -123,11 +127,21 @@ class Reader:
         if not record.open:
             state.output = record.output or b""
             return Folded(record, version, state)
-        while not state.status.final:
-            rows = await self.histories.get((record.start.execution_id, state.sequence)) or []
-            fold(state, rows)
-            if not rows:
-                break
+        try:
+            while not state.status.final:
+                rows = await self.histories.get((record.start.execution_id, state.sequence)) or []
+                fold(state, rows)
+                if not rows:
+                    break
+        except (IllegalTransition, UnknownEvent) as error:
+            # A history that does not apply is quarantined by its owner; readers see it as far as its snapshot.
+            log.warning(
+                "history does not apply", execution_id=record.start.execution_id.hex(), error=str(error)
+            )
+            state = fresh_state(record.start, version)
+            if record.snapshot:
+                restore_snapshot(state, record.snapshot)
+            record = replace(record, status_reason=QUARANTINED)
         return Folded(completed(record, state), version, state)
 
     async def shown(self, record: ExecutionRecord) -> ShownExecution:

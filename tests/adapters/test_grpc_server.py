@@ -410,3 +410,22 @@ async def test_a_taken_port_is_an_error() -> None:
         second = GrpcServer(address, verifier, clock, CollectorRegistry(), descriptors=b"")
         with pytest.raises(OSError, match="cannot listen"):
             await second.start()
+
+
+async def test_channelz_is_for_admins_behind_a_switch() -> None:
+    pytest.importorskip("grpc_channelz")
+    from grpc_channelz.v1 import channelz_pb2
+
+    path = "/grpc.channelz.v1.Channelz/GetServers"
+    async with running() as run:
+        closed: Any = run.channel.unary_unary(path)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await closed(b"", metadata=run.token(roles=frozenset({"admin"})))
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    async with running(channelz=True) as run:
+        opened: Any = run.channel.unary_unary(
+            path, response_deserializer=channelz_pb2.GetServersResponse.FromString
+        )
+        code, info, _ = await refused(opened(b"", metadata=run.token()))
+        assert (code, info.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_MISSING")
+        assert (await opened(b"", metadata=run.token(roles=frozenset({"admin"})))).server

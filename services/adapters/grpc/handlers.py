@@ -1,55 +1,32 @@
 """What surrounds every RPC, of all four kinds: identity, deadline, errors, metrics, log, and ending streams.
 
 A method is wrapped once, when its service is added; nothing is looked up per call. Requests come as raw
-bytes, so that bytes which do not decode are refused as INVALID_ARGUMENT. Access is denied by default: a method
-that is not in `PUBLIC_METHODS` needs a valid token.
+bytes, so that bytes which do not decode are refused as INVALID_ARGUMENT.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf.message import DecodeError
 
-from services.adapters.clock import Clock
-from services.adapters.grpc.calls import NOBODY, Call, current_call, enter_call
+from services.adapters.grpc.admission import Admission
+from services.adapters.grpc.calls import current_call
 from services.adapters.grpc.errors import Failure, failure_of, internal_failure
 from services.adapters.grpc.metrics import MethodMetrics, ServerMetrics
-from services.adapters.grpc.streams import OpenStreams
-from services.adapters.ids import new_request_id
 from services.adapters.log import get_logger, writes_debug
-from services.adapters.tokens import Identity, InvalidToken, TokenVerifier
 from services.core.refusals import (
     Kind,
     Refusal,
-    exhausted,
     invalid_field,
-    role_missing,
-    unauthenticated,
 )
-from services.core.units import SECOND
 
 UNARY_SECONDS = 30.0
-UNARY_IN_FLIGHT_MAX = 10_000
-STREAMS_OPEN_MAX = 10_000
-REQUEST_ID_CHARACTERS_MAX = 64
-# Methods that anybody may call.
-PUBLIC_METHODS = frozenset(
-    {
-        "/grpc.health.v1.Health/Check",
-        "/grpc.health.v1.Health/List",
-        "/grpc.health.v1.Health/Watch",
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    }
-)
-
 log = get_logger(__name__)
 Context = Any
 Behaviour = Callable[..., Any]
@@ -58,29 +35,15 @@ Behaviour = Callable[..., Any]
 class Wrapper:
     """Wraps the methods of one server."""
 
-    def __init__(
-        self,
-        verifier: TokenVerifier,
-        clock: Clock,
-        metrics: ServerMetrics,
-        streams: OpenStreams,
-        roles: Mapping[str, str],
-    ) -> None:
-        self._verifier = verifier
-        self.clock = clock
+    def __init__(self, admission: Admission, metrics: ServerMetrics) -> None:
+        self._admission = admission
         self._metrics = metrics
-        self._streams = streams
-        self._roles = roles
-        self.unary_in_flight = 0
-        self._unary_gauge = metrics.in_flight.labels("unary")
-        self._unary_gauge.set_function(lambda: self.unary_in_flight)
-        metrics.in_flight.labels("stream").set_function(lambda: len(streams))
 
     def wrap(self, service: str, method: str, handler: Any) -> Any:
         """Handler that serves the method with everything around it."""
         path = f"/{service}/{method}"
         kind = _kind(handler)
-        one = _Method(self, path, handler, self._metrics.of(kind, service, method), self._roles.get(path, ""))
+        one = _Method(self._admission, path, handler, self._metrics.of(kind, service, method))
         kinds: dict[str, tuple[Callable[..., Any], Behaviour]] = {
             "unary": (grpc.unary_unary_rpc_method_handler, one.unary_unary),
             "client_stream": (grpc.stream_unary_rpc_method_handler, one.stream_unary),
@@ -90,72 +53,15 @@ class Wrapper:
         make, serve = kinds[kind]
         return make(serve, request_deserializer=None, response_serializer=handler.response_serializer)
 
-    def admit(self, path: str, role: str, context: Context, seconds: float) -> Call:
-        """Who calls, with which request id, until when. Raises Refusal."""
-        authorization = request_id = ""
-        for key, value in context.invocation_metadata() or ():
-            if key == "authorization":
-                authorization = value
-            elif key == "x-request-id":
-                request_id = value
-        if not 0 < len(request_id) <= REQUEST_ID_CHARACTERS_MAX or not request_id.isprintable():
-            request_id = new_request_id()
-        remaining = context.time_remaining()
-        deadline = self.clock.monotonic() + (seconds if remaining is None else max(remaining, 0.0))
-        structlog.contextvars.bind_contextvars(request_id=request_id)
-        enter_call(Call(NOBODY, request_id, deadline, self.clock))
-        identity = NOBODY
-        if path not in PUBLIC_METHODS:
-            identity = self._identify(authorization)
-            if role and role not in identity.roles:
-                raise role_missing(role)
-        call = Call(identity, request_id, deadline, self.clock)
-        enter_call(call)
-        return call
-
-    def _identify(self, authorization: str) -> Identity:
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            message = "send a token as `authorization: Bearer …`"
-            raise unauthenticated("TOKEN_MISSING", message, {"header": "authorization"})
-        try:
-            return self._verifier.verify(token.strip())
-        except InvalidToken as error:
-            raise unauthenticated(error.reason, error.message, error.metadata) from None
-
-    def enter_unary(self) -> None:
-        """Count a unary call in. Raises Refusal when too many are being served."""
-        if self.unary_in_flight >= UNARY_IN_FLIGHT_MAX:
-            raise exhausted("unary_in_flight_max", "the server is busy; try again", SECOND)
-        self.unary_in_flight += 1
-
-    def leave_unary(self) -> None:
-        """Count a unary call out."""
-        self.unary_in_flight -= 1
-
-    def enter_stream(self, identity: Identity) -> None:
-        """Register the running task as a stream. Raises Refusal when too many are open."""
-        if len(self._streams) >= STREAMS_OPEN_MAX:
-            raise exhausted("streams_open_max", "the server has too many open streams; try again", SECOND)
-        self._streams.add(identity.expires_at)
-
-    def leave_stream(self) -> Refusal | None:
-        """Forget the running task's stream; the refusal that was to end it, if one was."""
-        return self._streams.remove()
-
-    def writing(self, active: bool) -> None:
-        """Note that the running task's stream begins or ends a write."""
-        self._streams.writing(active)
-
 
 class _Method:
     """One wrapped method."""
 
-    def __init__(self, wrapper: Wrapper, path: str, handler: Any, metrics: MethodMetrics, role: str) -> None:
-        self._wrapper = wrapper
-        self._clock = wrapper.clock
+    def __init__(self, admission: Admission, path: str, handler: Any, metrics: MethodMetrics) -> None:
+        self._admission = admission
+        self._clock = admission.clock
         self._path = path
-        self._role = role
+        self._role = admission.roles.get(path, "")
         self._metrics = metrics
         self._parse: Callable[[bytes], Any] = handler.request_deserializer or bytes
         self._behaviour: Behaviour = (
@@ -188,8 +94,8 @@ class _Method:
         self._metrics.started.inc()
         entered = False
         try:
-            self._wrapper.admit(self._path, self._role, context, UNARY_SECONDS if bounded else float("inf"))
-            self._wrapper.enter_unary()
+            self._admission.admit(self._path, self._role, context, UNARY_SECONDS if bounded else float("inf"))
+            self._admission.enter_unary()
             entered = True
             if bounded and context.time_remaining() is None:
                 answer = await _within(UNARY_SECONDS, behave)
@@ -205,7 +111,7 @@ class _Method:
             return answer
         finally:
             if entered:
-                self._wrapper.leave_unary()
+                self._admission.leave_unary()
         self._ended(failure.code, began)
         return await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
@@ -216,15 +122,15 @@ class _Method:
         ending: Refusal | None = None
         failure: Failure | None = None
         try:
-            call = self._wrapper.admit(self._path, self._role, context, float("inf"))
-            self._wrapper.enter_stream(call.identity)
+            call = self._admission.admit(self._path, self._role, context, float("inf"))
+            self._admission.enter_stream(call.identity)
             entered = True
             if self._generates:
                 await self._write_all(behave(), context)
             else:
                 await behave()
         except asyncio.CancelledError:
-            ending = self._wrapper.leave_stream() if entered else None
+            ending = self._admission.leave_stream() if entered else None
             entered = False
             task = asyncio.current_task()
             if ending is None or task is None or context.cancelled():
@@ -236,7 +142,7 @@ class _Method:
             failure = self._failure(error)
         finally:
             if entered:
-                self._wrapper.leave_stream()
+                self._admission.leave_stream()
         if failure is None:
             self._ended(grpc.StatusCode.OK, began)
             return
@@ -244,7 +150,7 @@ class _Method:
         await context.abort(failure.code, failure.message, failure.trailing_metadata)
 
     async def _write_all(self, messages: Any, context: Context) -> None:
-        writing, sent = self._wrapper.writing, self._metrics.sent
+        writing, sent = self._admission.writing, self._metrics.sent
         async with aclosing(messages):
             async for message in messages:
                 writing(True)

@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from services.adapters.clock import Clock
 from services.adapters.config import Address
+from services.adapters.grpc.admission import Admission
+from services.adapters.grpc.channelz import CHANNELZ_ROLES, add_channelz
 from services.adapters.grpc.handlers import Wrapper
 from services.adapters.grpc.health import HealthServicer
 from services.adapters.grpc.metrics import ServerMetrics
@@ -65,12 +67,18 @@ class GrpcServer:
         self.port = address.port
         self.streams = OpenStreams(clock)
         self.health = HealthServicer()
-        self._wrapper = Wrapper(verifier, clock, ServerMetrics(registry), self.streams, roles or {})
+        metrics = ServerMetrics(registry)
+        self._admission = Admission(
+            verifier, clock, metrics, self.streams, {**(CHANNELZ_ROLES if channelz else {}), **(roles or {})}
+        )
+        self._wrapper = Wrapper(self._admission, metrics)
         self._reflection = ReflectionServicer(installed_descriptors() if descriptors is None else descriptors)
         options = [*_OPTIONS, ("grpc.enable_channelz", int(channelz))]
         self._server = grpc.aio.server(options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, cast("Any", self))
         self._reflection.register(self)
+        if channelz:
+            add_channelz(self)
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Ignored: the generated functions hand the same methods to `add_registered_method_handlers`."""
@@ -85,7 +93,7 @@ class GrpcServer:
     @property
     def requests_in_flight(self) -> int:
         """Unary calls that are being served now."""
-        return self._wrapper.unary_in_flight
+        return self._admission.unary_in_flight
 
     async def start(self) -> int:
         """Listen and serve; returns the port. Raises OSError when the address is taken."""

@@ -16,7 +16,11 @@ class DatabaseUnavailableError(Refusal):
 
     def __init__(self) -> None:
         super().__init__(
-            Kind.UNAVAILABLE, "DATABASE_UNAVAILABLE", "the database does not answer", retry_after_us=SECOND
+            Kind.UNAVAILABLE,
+            "UNAVAILABLE",
+            "the database does not answer",
+            retry_after_us=SECOND,
+            metadata={"dependency": "database"},
         )
 
 
@@ -26,7 +30,7 @@ class DataRefusedError(Refusal):
     def __init__(self, sqlstate: str) -> None:
         super().__init__(
             Kind.INVALID_ARGUMENT,
-            "DATA_REFUSED",
+            "INVALID_REQUEST",
             f"the database refused a value of the request ({sqlstate})",
             metadata={"sqlstate": sqlstate},
         )
