@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from services.adapters.postgres.commit import Committer, application_name
@@ -11,6 +13,22 @@ from services.adapters.postgres.sessions import SessionStore
 from services.core.ports import CommitBatch, Committed, Fenced, Refused
 from services.core.records import NewCommand, SnapshotRow, Verdict
 from tests.adapters.postgres.rows import finished, history, insert, new_execution, new_id
+
+
+def every_part(session: int, now: int, ending: bytes, sleeping: bytes, waking: bytes) -> CommitBatch:
+    """Commit 2 of a session: events of three executions, of which one ends and two are put down."""
+    return CommitBatch(
+        session,
+        2,
+        1,
+        digest=b"digest",
+        history=[history(execution_id, 1, now, 2) for execution_id in (sleeping, ending, waking)],
+        ends=[finished(ending, now, output=b"1", snapshot=b"last")],
+        snapshots=[
+            SnapshotRow(sleeping, 2, b"snap", wake_at=now - 1),
+            SnapshotRow(waking, 2, b"snap", wake_at=now + 10**9),
+        ],
+    )
 
 
 async def test_commit_keeps_every_part(
@@ -27,17 +45,8 @@ async def test_commit_keeps_every_part(
         first = await committer.commit(CommitBatch(session, 1, 1, take_overs=range(256), commands=[command]))
         assert isinstance(first, Committed)
         assert sorted(first.taken) == list(range(256))
-        batch = CommitBatch(
-            session,
-            2,
-            1,
-            digest=b"digest",
-            history=[history(e.execution_id, 1, now, 2) for e in (sleeping, ending, waking)],
-            ends=[finished(ending.execution_id, now, output=b"1", snapshot=b"last")],
-            snapshots=[
-                SnapshotRow(sleeping.execution_id, 2, b"snap", wake_at=now - 1),
-                SnapshotRow(waking.execution_id, 2, b"snap", wake_at=now + 10**9),
-            ],
+        batch = dataclasses.replace(
+            every_part(session, now, ending.execution_id, sleeping.execution_id, waking.execution_id),
             quarantines=[(held.execution_id, b"boom\x00")],
             verdicts=[Verdict(command.command_id, "accepted", b"ok")],
             starts=[child],
@@ -52,13 +61,8 @@ async def test_commit_keeps_every_part(
         assert await store.next_wake([7]) == now - 1
         [quarantined] = await store.quarantined([7], 10)
         assert quarantined.quarantine == b"boom\x00"
-        third = CommitBatch(
-            session,
-            3,
-            1,
-            wakes=[waking.execution_id],
-            quarantines=[(held.execution_id, None)],
-        )
+        wakes, quarantines = [waking.execution_id], [(held.execution_id, None)]
+        third = CommitBatch(session, 3, 1, wakes=wakes, quarantines=quarantines)
         assert isinstance(await committer.commit(third), Committed)
     awake = await store.awake([7, 9], 10)
     assert {row.start.execution_id for row in awake} == {

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from services.adapters.config import ConfigurationError, Environment
 from services.adapters.tokens import Identity, KeyPair, mint_for, new_key_pair
+from services.core.tasks import Beat
 from services.local.ports import free_port
 from services.runner.apps import load_apps
 from services.runner.config import read_settings
@@ -85,24 +86,13 @@ async def test_mistakes_are_reported_together(processes: Processes) -> None:
         assert word in text, text
 
 
-async def test_it_serves_runs_and_drains(rig: Rig, processes: Processes, tmp_path: Path) -> None:
-    port = free_port()
-    process = await processes.start(
-        WECONNECT_NATS_URL=rig.url, WECONNECT_APPS=APP, WECONNECT_HTTP_ADDRESS=f"127.0.0.1:{port}"
-    )
-    beat = await rig.owner.beats.first(lambda beat: beat.whole)
-    assert beat.node_types == ("echo", "http.request", "log", "transform", "wait.for.pipe")
-    assert (await rig.run(rig.task("echo", {"a": 1}))).output == b'{"a":1}'
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    task = rig.publish(rig.task("wait.for.pipe", {"pipe": str(pipe)}))
-    await rig.owner.chunks.first()
-
+async def served_over_grpc(beat: Beat, keys: KeyPair, now: int) -> None:
+    """The status and the node types of a runner that runs one `wait.for.pipe` and has run one `echo`."""
     async with grpc.aio.insecure_channel(beat.address) as channel:
         stub = rpc.RunnerServiceStub(channel)
         token = mint_for(
-            processes.keys.private_key, Identity("org", "user"), issuer="weconnect", audience="weconnect.executions",
-            now=rig.clock.now(),
+            keys.private_key, Identity("org", "user"), issuer="weconnect", audience="weconnect.executions",
+            now=now,
         )  # fmt: skip
         metadata = (("authorization", f"Bearer {token}"),)
         status = await stub.GetRunnerStatus(pb.GetRunnerStatusRequest(), metadata=metadata)
@@ -123,6 +113,9 @@ async def test_it_serves_runs_and_drains(rig: Rig, processes: Processes, tmp_pat
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.GetRunnerStatus(pb.GetRunnerStatusRequest())
 
+
+async def served_to_operators(port: int) -> None:
+    """Ready, and metrics that say the same."""
     async with aiohttp.ClientSession() as session:
         async with session.get(f"http://127.0.0.1:{port}/readyz") as answer:
             assert answer.status == 200
@@ -130,6 +123,23 @@ async def test_it_serves_runs_and_drains(rig: Rig, processes: Processes, tmp_pat
             text = await answer.text()
     assert 'weconnect_runner_attempts_total{node_type="echo",outcome="success"} 1.0' in text
     assert 'weconnect_runner_slots{state="running"} 1.0' in text
+
+
+async def test_it_serves_runs_and_drains(rig: Rig, processes: Processes, tmp_path: Path) -> None:
+    port = free_port()
+    process = await processes.start(
+        WECONNECT_NATS_URL=rig.url, WECONNECT_APPS=APP, WECONNECT_HTTP_ADDRESS=f"127.0.0.1:{port}"
+    )
+    beat = await rig.owner.beats.first(lambda beat: beat.whole)
+    assert beat.node_types == ("echo", "http.request", "log", "transform", "wait.for.pipe")
+    assert (await rig.run(rig.task("echo", {"a": 1}))).output == b'{"a":1}'
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    task = rig.publish(rig.task("wait.for.pipe", {"pipe": str(pipe)}))
+    await rig.owner.chunks.first()
+
+    await served_over_grpc(beat, processes.keys, rig.clock.now())
+    await served_to_operators(port)
 
     process.send_signal(signal.SIGTERM)
     await rig.owner.beats.first(lambda beat: beat.draining)
