@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from prometheus_client import CollectorRegistry
+
 from services.adapters.cel import CelCompiler
 from services.adapters.clock import SystemClock
-from services.adapters.config import settings_or_exit
+from services.adapters.config import ServerSettings, settings_or_exit
 from services.adapters.grpc.server import GrpcServer
 from services.adapters.ids import new_instance_id
 from services.adapters.lifecycle import Process, run
@@ -43,12 +45,7 @@ async def _serve(process: Process, settings: RunnerSettings) -> None:
     await ops.start()
     process.on_drain("http", ops.stop)
 
-    http = HttpRequest(Egress(settings.http_allowed), clock)
-    process.on_drain("connections", http.close)
-    handlers = Handlers(built_in(http))
-    for app in settings.apps:
-        handlers.add(app)
-
+    handlers = _handlers(process, settings, clock)
     runner_id = new_instance_id("runner")
     nats = partial(connect, settings.nats.url, settings.nats.credentials or None)
     bus = await nats(
@@ -63,16 +60,11 @@ async def _serve(process: Process, settings: RunnerSettings) -> None:
         runner_id, bus, partial(nats, f"{runner_id}-pulse"), handlers, CelCompiler(), clock, registry,
         slots=settings.slots, queues=settings.queues, drain_s=settings.drain_s,
     )  # fmt: skip
-    token = settings.server.token
-    server = GrpcServer(
-        settings.server.grpc, TokenVerifier(token.public_key, token.issuer, token.audience, clock), clock, registry,
-        channelz=settings.server.channelz,
-    )  # fmt: skip
-    servicer = RunnerServicer(
+    server = _server(settings.server, clock, registry)
+    RunnerServicer(
         runner.announcement, runner.held, handlers, runner.metrics, clock,
         connected=lambda: bus.state == "connected", unconfirmed=lambda: len(runner.outbox),
-    )  # fmt: skip
-    servicer.register(server)
+    ).register(server)  # fmt: skip
     await server.start()
     process.on_drain("grpc", partial(server.drain, GRPC_DRAIN_SECONDS), timeout_s=2 * GRPC_DRAIN_SECONDS)
     process.start(server.stream_duty())
@@ -91,3 +83,19 @@ async def _serve(process: Process, settings: RunnerSettings) -> None:
         server.health.leave()
 
     process.on_drain("readiness", leave)
+
+
+def _handlers(process: Process, settings: RunnerSettings, clock: SystemClock) -> Handlers:
+    """The built-in node types, and those of the apps."""
+    http = HttpRequest(Egress(settings.http_allowed), clock)
+    process.on_drain("connections", http.close)
+    handlers = Handlers(built_in(http))
+    for app in settings.apps:
+        handlers.add(app)
+    return handlers
+
+
+def _server(settings: ServerSettings, clock: SystemClock, registry: CollectorRegistry) -> GrpcServer:
+    token = settings.token
+    verifier = TokenVerifier(token.public_key, token.issuer, token.audience, clock)
+    return GrpcServer(settings.grpc, verifier, clock, registry, channelz=settings.channelz)
