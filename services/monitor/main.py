@@ -52,7 +52,7 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
     await ops.start()
     process.on_drain("http", ops.stop)
 
-    pool = Pool(settings.database_url, size=CONNECTIONS, application_name="wc-monitor")
+    pool = Pool(settings.database_url, size=CONNECTIONS, application_name="wc-monitor", generic_plans=True)
     process.on_drain("database", pool.close)
     await until_schema_known(pool)
     readiness.ready("database")

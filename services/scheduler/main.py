@@ -87,7 +87,7 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
 
 def _pools(process: Process, database_url: str) -> tuple[Pool, Pool]:
     """Connections for reads, and one for the lease alone, which nothing else may hold up."""
-    pool = Pool(database_url, size=READ_CONNECTIONS, application_name="wc-scheduler")
+    pool = Pool(database_url, size=READ_CONNECTIONS, application_name="wc-scheduler", generic_plans=True)
     process.on_drain("database", pool.close)
     lease_pool = Pool(
         database_url, size=1, application_name="wc-scheduler-lease", statement_timeout_ms=LEASE_STATEMENT_MS

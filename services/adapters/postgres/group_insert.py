@@ -31,6 +31,8 @@ RETRY_DELAY_MAX_S = 1.0
 # A batch that the database rolls back, or cannot be reached for, is given up after so many tries.
 TRIES_MAX = 5
 _SETTINGS: dict[str, str | int] = {
+    # Planned once for all batches: a plan for each batch would look at every partition.
+    "plan_cache_mode": "force_generic_plan",
     "statement_timeout": STATEMENT_TIMEOUT_MS,
     "idle_in_transaction_session_timeout": 3_000,
     "synchronous_commit": "on",

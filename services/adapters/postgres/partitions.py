@@ -12,7 +12,8 @@ import psycopg
 
 TABLES = ("executions", "execution_history", "execution_logs")
 MONTHS_BEHIND = 1
-MONTHS_AHEAD = 24
+# Every partition costs each plan that cannot leave it out; a scheduler makes the next ones in time.
+MONTHS_AHEAD = 4
 _LOCK = 0x7763_7061  # advisory lock, "wcpa": one maker of partitions at a time
 
 Month = tuple[int, int]
@@ -37,7 +38,7 @@ def _after(month: Month) -> Month:
 
 
 async def ensure_partitions(connection: psycopg.AsyncConnection[Any]) -> list[str]:
-    """Make the partitions of last month to two years ahead that are missing; returns the names of those made.
+    """Make the partitions of last month to `MONTHS_AHEAD` ahead that are missing; returns the names of those made.
 
     Repeating it, also from two processes at once, is harmless. Needs a connection in autocommit.
     """

@@ -23,7 +23,11 @@ _RESULTS = (
     "status, status_reason, output, error, started_at, completed_at, nodes_executed, nodes_failed, metrics,"
     " sequence, snapshot"
 )
-_ENDED = f"select {start_list()}, {_RESULTS} from executions where execution_id = any(%s::uuid[])"
+# One probe an id, in its own partition: `= any` of a parameter would look into every partition.
+_ENDED = (
+    "select e.* from unnest(%s::uuid[]) as w (id) cross join lateral"
+    f" (select {start_list()}, {_RESULTS} from executions x where x.execution_id = w.id limit 1) e"
+)
 _OPEN = (
     f"select {start_list()}, case when exists (select 1 from execution_history h"
     " where h.execution_id = o.execution_id) then 'running' else 'pending' end,"

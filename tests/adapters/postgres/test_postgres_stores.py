@@ -15,6 +15,7 @@ from services.adapters.postgres.errors import DatabaseUnavailableError, DataRefu
 from services.adapters.postgres.executions import ExecutionStore
 from services.adapters.postgres.migrate import migrate
 from services.adapters.postgres.partitions import (
+    MONTHS_AHEAD,
     TABLES,
     covered_range,
     ensure_partitions,
@@ -104,19 +105,19 @@ async def test_migrating_twice_at_once_and_refusing_what_is_unknown(empty_databa
             await pool.run(check_schema)
 
 
-async def test_partitions_cover_last_month_to_two_years(pool: Pool, now: int) -> None:
+async def test_partitions_cover_last_month_to_the_months_ahead(pool: Pool, now: int) -> None:
     assert await pool.run(ensure_partitions) == []
     await pool.fetch(f"drop table executions_{month_of(now)[0]}_{month_of(now)[1]:02}")
     made = await asyncio.gather(*(pool.run(ensure_partitions) for _ in range(3)))
     assert sum(map(len, made)) == 1
     low, high = await pool.run(covered_range)
     assert low == month_bound(month_of(now, -1))
-    assert high == month_bound(month_of(now, 25))
-    assert low < new_id(now) < new_id(now + 700 * DAY) < high
+    assert high == month_bound(month_of(now, MONTHS_AHEAD + 1))
+    assert low < new_id(now) < new_id(now + 28 * MONTHS_AHEAD * DAY) < high
     indexes = await pool.fetch(
         "select count(*) from pg_inherits i join pg_index x on x.indexrelid = i.inhrelid and x.indisvalid"
     )
-    assert indexes[0][0] == 26 * (6 + 1 + 2)
+    assert indexes[0][0] == (MONTHS_AHEAD + 2) * (6 + 1 + 2)
     assert len(TABLES) == 3
 
 
