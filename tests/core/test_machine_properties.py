@@ -16,9 +16,16 @@ from services.core import inputs
 from services.core.definition.model import Join
 from services.core.effects import CancelTask, CloseExecution, DispatchTask
 from services.core.errors import NodeError
-from services.core.events import AttemptReturned, EdgeOutcome, ExecutionEnded, NodeScheduled, NodeSkipped
+from services.core.events import (
+    AttemptReturned,
+    CancelRequested,
+    EdgeOutcome,
+    ExecutionEnded,
+    NodeScheduled,
+    NodeSkipped,
+)
 from services.core.graph import CompiledNode
-from services.core.machine import Decision, Verdict
+from services.core.machine import Decision, Verdict, apply
 from services.core.machine.bindings import task_bindings
 from services.core.machine.timers import next_wake
 from services.core.state import ExecutionState
@@ -153,6 +160,7 @@ class Walk:
         before = [(node.status, node.attempt) for node in state.nodes]
         edges = bytes(state.edges)
         was_final = state.status.final
+        not_before = {i: n.due_at for i, n in enumerate(state.nodes) if n.status is NodeStatus.RETRYING}
         decision = self.machine.decide(happened, draw)
         self.last = happened
         if was_final:
@@ -162,6 +170,9 @@ class Walk:
             assert old in (0, new), "an edge resolves once"
         assert decode_events(encode_events(decision.events)) == decision.events
         self.effects_fit(decision, happened, before)
+        for event in decision.events:
+            if isinstance(event, NodeScheduled):
+                assert not_before.pop(event.node, 0) <= self.machine.now, "no retry before its time"
         if isinstance(happened, inputs.TimersDue) and (wake := next_wake(state)) is not None:
             assert wake > self.machine.now
         return decision
@@ -262,9 +273,28 @@ class Walk:
         self.edges_fit_their_ends()
         ends = [event for _, event in self.machine.events() if isinstance(event, ExecutionEnded)]
         assert len(ends) == 1
+        self.the_end_fits()
         assert all(node.status.final for node in self.machine.state.nodes)
         for happened in (inputs.Begin(), inputs.TimersDue(), inputs.Cancel("late", "user", True)):
             self.nothing(happened)
+
+    def the_end_fits(self) -> None:
+        """A success that no `end` declared had nothing left to run; who cancels has the end."""
+        state = self.machine.new_state()
+        *events, (_, ended) = self.machine.events()
+        for at, event in events:
+            apply(state, event, at)
+        assert isinstance(ended, ExecutionEnded)
+        cut_short = any(
+            state.nodes[compiled.index].status is NodeStatus.SUCCESS
+            for compiled in self.machine.workflow.nodes
+            if compiled.type == "end"
+        )
+        if ended.status == "success" and not cut_short:
+            assert all(node.status.final for node in state.nodes)
+            assert all(state.edges)
+        cancelled = any(isinstance(event, CancelRequested) for _, event in events)
+        assert (ended.status == "cancelled") == cancelled
 
 
 def check_edge(state: ExecutionState, index: int, outcome: int) -> None:

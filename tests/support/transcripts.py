@@ -10,7 +10,8 @@ to an empty line. Of an outcome the lines are
 
 Directives: `begin` · `start NODE` · `succeed NODE [JSON]` · `fail NODE TYPE [message]` · `lose NODE` · `return NODE` ·
 `refuse NODE TYPE` · `tick DURATION` or `tick next` · `cancel [reason]` · `kill [reason]` (a forced cancel) ·
-`abort TYPE` · `task NODE` (what its task carries) · `runs` · `progress` · `takeover` (goes on from a snapshot).
+`abort TYPE` · `task NODE` (what its task carries) · `runs` · `progress` · `takeover [N]`
+(goes on from a snapshot of all commits, or of the first N, and the history since).
 Words `key=value` among them: `attempt`, `runner`, `draw`, `timeout`, `retry_after`, `retryable`, `details`, `cpu`, `memory`.
 """
 
@@ -99,7 +100,7 @@ class Told:
         show: dict[str, Callable[[], Iterator[str]]] = {
             "runs": self._runs,
             "progress": self._progress,
-            "takeover": self._takeover,
+            "takeover": lambda: self._takeover(rest),
             "task": lambda: iter([self._bindings(rest[0])]),
         }
         if name in show:
@@ -225,8 +226,9 @@ class Told:
     def _bindings(self, node: str) -> str:
         return task_bindings(self.machine.state, self.ids.index(node), self.machine.now).decode()
 
-    def _takeover(self) -> Iterator[str]:
-        self.machine.state = self.machine.restored(len(self.machine.commits))
+    def _takeover(self, words: list[str]) -> Iterator[str]:
+        commits = int(words[0]) if words else len(self.machine.commits)
+        self.machine.state = self.machine.restored(commits)
         yield "taken over"
 
     def _runs(self) -> Iterator[str]:
