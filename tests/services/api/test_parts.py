@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from services.adapters.json_schema import InputSchema, JsonSchemas
 from services.api.batching import Batcher
 from services.api.paging import decode_token, encode_token, filter_digest
-from services.api.schemas import InputSchema, SchemaJudge
 from services.api.starting import Wanted
 from services.api.versions import WorkflowChoice
 from services.core.refusals import Refusal
@@ -84,7 +84,7 @@ def test_schemas_say_where_and_never_fetch() -> None:
     problems = schema.problems({"a": [1, "x"]}, "input")
     assert {problem.path for problem in problems} == {"input.a[1]", "input"}
     assert schema.problems({"a": [1], "b": 0}, "input") == []
-    judge = SchemaJudge()
+    judge = JsonSchemas()
     assert judge.problems({"type": "nonsense"})
     assert judge.problems({"$ref": "http://169.254.169.254/schema"})
     assert judge.problems({"type": "object"}) == []

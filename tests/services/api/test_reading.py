@@ -8,7 +8,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from services.adapters.ids import parse_uuid
+from services.core.ids import parse_uuid
 from services.core.records import LogRow
 from tests.services.api.conftest import Client, Stack, refusal
 from weconnect.executions.v1 import enums_pb2 as enums
@@ -268,3 +268,14 @@ async def test_ids_that_are_none(stack: Stack, execution_id: str) -> None:
     )
     assert code == "INVALID_ARGUMENT"
     assert details["BadRequest"].field_violations[0].field == "execution_id"
+
+
+def test_every_method_has_its_rule() -> None:
+    """A new method must be added to the tests of strangers, or here when it names no execution."""
+    named = {
+        "GetExecution", "WaitExecution", "CancelExecution", "ListNodeRuns", "GetExecutionHistory",
+        "ListExecutionLogs", "WatchExecution",
+    }  # fmt: skip
+    by_organization = {"StartExecution", "ListExecutions"}
+    methods = {method.name for method in pb.DESCRIPTOR.services_by_name["ExecutionService"].methods}
+    assert methods == named | by_organization

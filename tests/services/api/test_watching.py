@@ -9,8 +9,8 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from services.adapters.ids import parse_uuid
 from services.adapters.nats import topology
+from services.core.ids import parse_uuid
 from services.core.records import LogRow
 from tests.services.api.conftest import Client, Stack, refusal
 from weconnect.executions.v1 import enums_pb2 as enums
