@@ -52,8 +52,6 @@ WATCH_CONNECTIONS = 3
 SWEEP_SECONDS = 1.0
 VERDICT_SECONDS = 0.2
 CLOCK_SECONDS = 5.0
-# Whether the database answers is asked on a connection of its own: a silent one is cut, and told, within seconds.
-CLOCK_STATEMENT_MS = 3_000
 DRAIN_SECONDS = 30.0
 
 # What a database or a bus that restarts raises: duties wait and try again.
