@@ -34,23 +34,6 @@ def instant_of(id_bytes: bytes) -> int:
     return (head >> 16) * 1000 + (((head & 0xFFF) * 1000 + 4095) >> 12)
 
 
-def uuid_text(id_bytes: bytes) -> str:
-    """Canonical text (lower case, hyphens) of 16 raw bytes."""
-    digits = id_bytes.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-def parse_uuid(text: str) -> bytes:
-    """16 raw bytes of a UUID's canonical text, in either case. Raises ValueError for anything else."""
-    if len(text) != 36 or text[8] != "-" or text[13] != "-" or text[18] != "-" or text[23] != "-":
-        raise ValueError("not a UUID")
-    digits = text.replace("-", "")
-    # bytes.fromhex skips spaces, which a UUID has none of.
-    if len(digits) != 32 or not digits.isalnum():
-        raise ValueError("not a UUID")
-    return bytes.fromhex(digits)
-
-
 def new_request_id() -> str:
     """Fresh id of a request or a correlation: 32 hex digits, random."""
     return os.urandom(16).hex()

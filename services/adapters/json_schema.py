@@ -1,6 +1,7 @@
-"""JSON Schema behind the core's port, by jsonschema-rs: draft 2020-12 unless a schema names another.
+"""JSON Schema, by jsonschema-rs: whether a schema is one, and what of a value breaks it.
 
-Nothing is ever fetched, and patterns run in linear time: schemas come from tenants.
+Draft 2020-12 unless a schema names another. Nothing is ever fetched, and patterns run in linear time: schemas
+come from tenants.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from typing import Any
 
 import jsonschema_rs
 
-PROBLEMS_MAX = 20
+from services.core.errors import Problem
+
+SCHEMA_PROBLEMS_MAX = 20
+VALUE_PROBLEMS_MAX = 100
 MESSAGE_CHARACTERS_MAX = 500
+
+_UNUSABLE = (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError, TypeError)
 
 
 class JsonSchemas:
-    """Judges schemas."""
+    """Judges schemas: the port that validation asks (`core.expressions.SchemaChecker`)."""
 
     def __init__(self) -> None:
         meta = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
@@ -25,24 +31,55 @@ class JsonSchemas:
         if not isinstance(schema, dict | bool):
             return [("", "a schema is an object or a bool")]
         try:
-            jsonschema_rs.validator_for(schema, offline=True, pattern_options=jsonschema_rs.RegexOptions())
-        except (jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
+            _compile(schema)
+        except _UNUSABLE as error:
             # The first reason; the meta-schema of the usual draft knows the others, and where they are.
-            return self._all(schema) or [("", _clipped(getattr(error, "message", str(error))))]
+            return self._all(schema) or [("", _text(error))]
         return []
 
     def _all(self, schema: Any) -> list[tuple[str, str]]:
         if isinstance(schema, dict) and "$schema" in schema:
             return []
-        found: list[tuple[str, str]] = []
-        for error in self._meta.iter_errors(schema):
-            path = "".join(
-                f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path
-            )
-            found.append((path, _clipped(error.message)))
-            if len(found) == PROBLEMS_MAX:
-                break
-        return found
+        return _errors(self._meta, schema, SCHEMA_PROBLEMS_MAX)
+
+
+class InputSchema:
+    """A compiled schema, for values."""
+
+    def __init__(self, schema: Any) -> None:
+        """Raises ValueError, with a text for the author, when it is no schema or refers to elsewhere."""
+        try:
+            self._validator = _compile(schema)
+        except _UNUSABLE as error:
+            raise ValueError(_text(error)) from None
+
+    def problems(self, value: Any, path: str) -> list[Problem]:
+        """What is wrong with a value, each with its path below `path`."""
+        if self._validator.is_valid(value):
+            return []
+        found = _errors(self._validator, value, VALUE_PROBLEMS_MAX)
+        return [Problem(path + where, "SCHEMA", message) for where, message in found]
+
+
+def _compile(schema: Any) -> Any:
+    return jsonschema_rs.validator_for(
+        schema, offline=True, pattern_options=jsonschema_rs.RegexOptions(), validate_formats=True
+    )
+
+
+def _errors(validator: Any, value: Any, count_max: int) -> list[tuple[str, str]]:
+    """(path, message) of the first errors."""
+    found: list[tuple[str, str]] = []
+    for error in validator.iter_errors(value):
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+        found.append((path, _clipped(error.message)))
+        if len(found) == count_max:
+            break
+    return found
+
+
+def _text(error: Exception) -> str:
+    return _clipped(str(getattr(error, "message", error)))
 
 
 def _clipped(text: str) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from services.adapters.bus import Bus
 from services.adapters.clock import SystemClock
 from services.adapters.grpc.server import GrpcServer
-from services.adapters.ids import uuid_text
 from services.adapters.postgres.feed import CommitFeed
 from services.adapters.postgres.lists import ExecutionLists
 from services.adapters.postgres.logs import LogStore
@@ -24,6 +23,7 @@ from services.api.starting import Starter
 from services.api.versions import Versions
 from services.api.watches import Watches
 from services.api.watching import Watching
+from services.core.ids import uuid_text
 from services.core.records import ExecutionRecord
 from services.core.refusals import not_found
 

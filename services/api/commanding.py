@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 import orjson
 
 from services.adapters.clock import Clock
-from services.adapters.ids import new_request_id, new_uuid7, uuid_text
+from services.adapters.ids import new_request_id, new_uuid7
 from services.adapters.log import get_logger
 from services.adapters.postgres.commands import CommandStore, CommandWriter
 from services.adapters.tokens import Identity
 from services.api.metrics import ApiMetrics
 from services.api.nudges import Nudges
+from services.core.ids import uuid_text
 from services.core.records import CommandRow, NewCommand
 from services.core.refusals import Kind, Refusal, unavailable
 

@@ -10,14 +10,15 @@ from typing import Any
 
 from services.adapters.cel import CelCompiler
 from services.adapters.clock import Clock
-from services.adapters.ids import new_uuid7, uuid_text
+from services.adapters.ids import new_uuid7
+from services.adapters.json_schema import JsonSchemas
 from services.adapters.postgres.workflows import NewVersion, Saved, WorkflowStore
 from services.adapters.tokens import Identity
-from services.api.schemas import SchemaJudge
 from services.api.versions import LATEST, Versions, WorkflowChoice
 from services.core.definition.canonical import FORM, canonical_bytes, content_hash
 from services.core.definition.model import Definition
 from services.core.errors import Problem, Severity
+from services.core.ids import uuid_text
 from services.core.refusals import Kind, Refusal, invalid, invalid_field
 from services.core.units import MIB
 from services.core.validation import review
@@ -53,7 +54,7 @@ class Saver:
         self._known_types = known_types
         self._default_timeout_us = default_timeout_us
         self._checker = CelCompiler()
-        self._schemas = SchemaJudge()
+        self._schemas = JsonSchemas()
         # A large definition takes a while: in its own thread it keeps no other request waiting.
         self._thread = ThreadPoolExecutor(1, "review")
 

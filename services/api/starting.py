@@ -10,7 +10,7 @@ import orjson
 
 from services.adapters.clock import Clock
 from services.adapters.config import ExecutionSettings
-from services.adapters.ids import new_uuid7, uuid_text
+from services.adapters.ids import new_uuid7
 from services.adapters.postgres.starts import StartWriter
 from services.adapters.tokens import Identity
 from services.api.metrics import ApiMetrics
@@ -19,6 +19,7 @@ from services.api.reading import Reader
 from services.api.versions import Version, Versions, WorkflowChoice
 from services.core.definition.duration import duration_text
 from services.core.errors import Problem
+from services.core.ids import uuid_text
 from services.core.node_types import BUILT_IN_TASK_TYPES
 from services.core.records import ExecutionRecord, NewExecution, StartRequest, StartResult
 from services.core.refusals import Kind, Refusal, exhausted, invalid, unavailable

@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 import orjson
 
 from services.adapters.clock import Clock
-from services.adapters.ids import uuid_text
+from services.adapters.json_schema import InputSchema
 from services.adapters.postgres.watching import WatchStore
 from services.adapters.postgres.workflows import WorkflowStore
 from services.api.batching import Batcher
-from services.api.schemas import InputSchema
 from services.core.definition.parse import parse_definition
 from services.core.expressions import Program
 from services.core.graph import CompiledWorkflow, RetryDefaults, compile_workflow
+from services.core.ids import uuid_text
 from services.core.records import VersionRow, WorkflowRow
 from services.core.refusals import Kind, Refusal
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from services.adapters.bus import Bus, Handle
-from services.adapters.ids import uuid_text
 from services.adapters.nats import topology
 from services.adapters.postgres.feed import CommitFeed
 from services.api.metrics import ApiMetrics
+from services.core.ids import uuid_text
 
 IDS_MAX = 1_000
 

@@ -15,9 +15,9 @@ from typing import Any
 from structlog.contextvars import bind_contextvars
 
 from services.adapters.clock import Clock
-from services.adapters.ids import uuid_text
 from services.adapters.log import get_logger
 from services.core.errors import ExpressionError
+from services.core.ids import uuid_text
 from services.core.tasks import CANCEL_GRACE_US, HEARTBEAT, START_TO_CLOSE, Failure
 from services.core.units import SECOND
 from services.runner.attempt_log import LogShipper

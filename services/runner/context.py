@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from services.adapters.clock import Clock
-from services.adapters.ids import uuid_text
+from services.core.ids import uuid_text
 from services.core.units import KIB
 from services.runner.attempt_log import AttemptLog, LogShipper
 from weconnect import Context, NodeLog

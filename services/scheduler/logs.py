@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable
 
 from services.adapters.bus import Bus
-from services.adapters.ids import uuid_text
 from services.adapters.log import get_logger
 from services.adapters.nats import topology
 from services.adapters.postgres.logs import LogStore
+from services.core.ids import uuid_text
 from services.core.records import LogRow
 from services.core.tasks import LogChunk
 from services.scheduler.live import Live

@@ -12,6 +12,7 @@ from services.adapters import config, ids, log, metrics
 from services.adapters.clock import FixedClock, SystemClock
 from services.adapters.ops_http import Readiness
 from services.adapters.tokens import new_key_pair
+from services.core.ids import parse_uuid, uuid_text
 
 
 def test_uuid7_sorts_by_its_microsecond_and_gives_it_back() -> None:
@@ -28,13 +29,13 @@ def test_uuid7_sorts_by_its_microsecond_and_gives_it_back() -> None:
 )
 def test_parse_uuid_refuses_what_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"UUID|hexadecimal"):
-        ids.parse_uuid(text)
+        parse_uuid(text)
 
 
 def test_uuid_text_round_trip() -> None:
     made = ids.new_uuid7(1_700_000_000_000_000)
-    assert ids.parse_uuid(ids.uuid_text(made)) == made
-    assert ids.parse_uuid(ids.uuid_text(made).upper()) == made
+    assert parse_uuid(uuid_text(made)) == made
+    assert parse_uuid(uuid_text(made).upper()) == made
 
 
 def test_clock_follows_the_database() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from services.adapters.ids import uuid_text
 from services.adapters.wire.failures import put_execution_error, put_node_error
 from services.adapters.wire.json_values import put_struct, put_value
 from services.adapters.wire.scalars import (
@@ -19,6 +18,7 @@ from services.adapters.wire.scalars import (
     set_instant,
 )
 from services.core.errors import NodeError
+from services.core.ids import uuid_text
 from services.core.records import ExecutionRecord, LogRow
 from services.core.units import KIB, MILLISECOND
 from services.core.views import AttemptView, MetricsView, NodeRunView, ProgressView

@@ -16,6 +16,12 @@ TIMESTAMP_SECONDS_MAX = 253_402_300_799
 DURATION_SECONDS_MAX = 315_576_000_000
 
 
+def timestamp_of(at: int) -> timestamp_pb2.Timestamp:
+    """Timestamp of an instant in microseconds."""
+    seconds, rest = divmod(at, SECOND)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=rest * 1000)
+
+
 def set_instant(timestamp: timestamp_pb2.Timestamp, at: int) -> None:
     """Write an instant in microseconds into a Timestamp field."""
     timestamp.seconds, rest = divmod(at, SECOND)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 
 import orjson
 
-from services.adapters.ids import uuid_text
 from services.adapters.wire.definitions import definition_to_proto
 from services.adapters.wire.scalars import set_instant
 from services.core.definition.parse import parse_definition
 from services.core.errors import Problem, Severity
+from services.core.ids import uuid_text
 from services.core.records import VersionRow, WorkflowRow
 from weconnect.executions.v1 import workflow_service_pb2 as pb
 

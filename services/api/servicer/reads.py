@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from services.adapters.grpc.calls import current_call
-from services.adapters.ids import parse_uuid, uuid_text
 from services.adapters.wire.executions import (
     PAYLOAD_SHOWN_BYTES_MAX,
     execution_message,
@@ -22,6 +21,7 @@ from services.api.servicer.requests import (
     order_of,
 )
 from services.core import views
+from services.core.ids import parse_uuid, uuid_text
 from services.core.records import ExecutionFilter, ExecutionRecord
 from services.core.refusals import not_found
 from weconnect.executions.v1 import execution_service_pb2 as pb

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.adapters.ids import parse_uuid
 from services.adapters.wire.json_values import JsonRefused, dump_json, parse_json, struct_to_plain
 from services.adapters.wire.scalars import (
     MODE_WORDS,
@@ -17,6 +16,7 @@ from services.api.starting import REJECT, RESTART_AFTER_FAILURE, RETURN_EXISTING
 from services.api.versions import WorkflowChoice
 from services.core.definition.duration import duration_text
 from services.core.errors import Problem
+from services.core.ids import parse_uuid
 from services.core.refusals import Kind, Refusal, invalid, over_limit
 from services.core.units import KIB, SECOND
 from weconnect.executions.v1 import execution_service_pb2 as pb

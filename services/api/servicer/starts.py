@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from services.adapters.grpc.calls import Call, current_call
-from services.adapters.ids import uuid_text
 from services.adapters.wire.executions import ShownExecution, execution_message
 from services.api.app import App
 from services.api.commanding import ACCEPTED, CANCEL
@@ -19,6 +18,7 @@ from services.api.servicer.requests import (
     wrong_state,
 )
 from services.api.versions import Version
+from services.core.ids import uuid_text
 from services.core.records import ExecutionRecord
 from services.core.refusals import Refusal, not_found
 from services.core.units import DAY, SECOND

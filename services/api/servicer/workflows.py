@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from services.adapters.grpc.calls import current_call
-from services.adapters.ids import parse_uuid, uuid_text
 from services.adapters.postgres.workflow_lists import WorkflowFilter, WorkflowLists
 from services.adapters.wire.definitions import definition_from_proto
 from services.adapters.wire.json_values import JsonRefused, parse_json
@@ -15,6 +14,7 @@ from services.api.paging import PAGE_BYTES_MAX, decode_token, encode_token, filt
 from services.api.servicer.requests import NAME_CHARACTERS_MAX, Fields, full_view, order_of
 from services.api.versions import LATEST, WorkflowChoice
 from services.core.errors import Problem, Severity
+from services.core.ids import parse_uuid, uuid_text
 from services.core.records import WorkflowRow
 from services.core.refusals import invalid
 from weconnect.executions.v1 import workflow_service_pb2 as pb

@@ -10,18 +10,13 @@ from typing import Any
 
 from services.core.errors import ExpressionError, NodeError
 from services.core.graph import CompiledNode, References
+from services.core.ids import uuid_text
 from services.core.machine.instants import rfc3339
 from services.core.state import ExecutionState
 from services.core.states import NodeStatus
 
 # Longer views are made anew for each task rather than held twice.
 SPLICED_BYTES_MAX = 4096
-
-
-def uuid_text(raw: bytes) -> str:
-    """Canonical text of a UUID's 16 bytes."""
-    text = raw.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def bindings(

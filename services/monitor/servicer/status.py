@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from services.adapters.bus import Bus
 from services.adapters.clock import SystemClock
 from services.adapters.grpc.calls import current_call
 from services.adapters.grpc.server import GrpcServer
 from services.adapters.metrics import version
 from services.adapters.postgres.rollups import RollupStore
+from services.adapters.wire.scalars import timestamp_of
 from services.core.refusals import invalid_field
 from services.core.rollups import ExecutionRollup, NodeRollup
 from services.core.units import MINUTE
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
 
 MINUTES_DEFAULT = 5
 MINUTES_MAX = 1440
-
-
-def timestamp(instant: int) -> Timestamp:
-    """Protobuf timestamp of an instant in microseconds."""
-    return Timestamp(seconds=instant // 1_000_000, nanos=instant % 1_000_000 * 1000)
 
 
 @dataclass(slots=True)
@@ -83,13 +77,13 @@ class MonitorServicer(rpc.MonitorServiceServicer):
         return pb.GetMonitorStatusResponse(
             monitor_id=self._instance,
             version=version(),
-            started_at=timestamp(self._started_at),
+            started_at=timestamp_of(self._started_at),
             draining=self.draining,
             database_connected=self.database_connected,
             nats_connected=self._bus.state == "connected",
             clock_offset_ms=self._clock.offset_us / 1000,
             cursors=[
-                pb.CommitCursor(session=session, number=number, at=timestamp(at))
+                pb.CommitCursor(session=session, number=number, at=timestamp_of(at))
                 for session, (number, at) in sorted(rollups.cursors.items())
             ],
             commits_applied=rollups.applied,
@@ -112,7 +106,7 @@ def execution_minutes(rows: list[ExecutionRollup]) -> list[pb.ExecutionMinute]:
         "timeout": "timed_out",
     }
     for row in rows:
-        message = messages.setdefault(row.minute, pb.ExecutionMinute(minute=timestamp(row.minute)))
+        message = messages.setdefault(row.minute, pb.ExecutionMinute(minute=timestamp_of(row.minute)))
         name = fields[row.status]
         setattr(message, name, getattr(message, name) + row.count)
         if row.status != STARTED:
@@ -129,7 +123,7 @@ def node_minutes(rows: list[NodeRollup]) -> list[pb.NodeMinute]:
     for row in rows:
         key = (row.minute, row.node_type)
         message = messages.setdefault(
-            key, pb.NodeMinute(minute=timestamp(row.minute), node_type=row.node_type)
+            key, pb.NodeMinute(minute=timestamp_of(row.minute), node_type=row.node_type)
         )
         message.succeeded += row.succeeded
         message.failed += row.failed

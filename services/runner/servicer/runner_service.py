@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import psutil
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.adapters.clock import SystemClock
 from services.adapters.grpc.server import GrpcServer
-from services.adapters.ids import uuid_text
 from services.adapters.metrics import version
+from services.adapters.wire.scalars import timestamp_of
+from services.core.ids import uuid_text
 from services.core.refusals import invalid_field
 from services.runner.handlers import Handler, Handlers
 from services.runner.held import Held, HeldTasks, Stage
@@ -68,7 +68,7 @@ class RunnerServicer(pb_grpc.RunnerServiceServicer):
         return pb.GetRunnerStatusResponse(
             runner_id=says.runner_id,
             version=version(),
-            started_at=_timestamp(self._started_at),
+            started_at=timestamp_of(self._started_at),
             draining=says.draining,
             nats_connected=self._connected(),
             clock_offset_ms=self._clock.offset_us / 1000,
@@ -109,7 +109,7 @@ def _attempt(held: Held) -> pb.ActiveAttempt:
         node_id=task.node_id,
         node_type=task.type,
         attempt=task.attempt,
-        started_at=_timestamp(held.started_at),
+        started_at=timestamp_of(held.started_at),
         unconfirmed=held.stage is Stage.ENDED,
         cancelling=held.stopping,
     )
@@ -124,10 +124,6 @@ def _node_type(handler: Handler) -> pb.NodeType:
         builtin=handler.origin == BUILT_IN,
         handler=f"{function.__module__}:{name}",
     )
-
-
-def _timestamp(at: int) -> Timestamp:
-    return Timestamp(seconds=at // 1_000_000, nanos=at % 1_000_000 * 1_000)
 
 
 def _token_of(name: str) -> str:

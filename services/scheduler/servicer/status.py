@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from services.adapters.bus import Bus
 from services.adapters.clock import SystemClock
 from services.adapters.grpc.server import GrpcServer
 from services.adapters.metrics import version
+from services.adapters.wire.scalars import timestamp_of
 from services.scheduler.dispatch import WINDOW_MIN, WINDOW_SLOTS_FACTOR
 from services.scheduler.engine import Engine
 from weconnect.scheduler.v1 import scheduler_service_pb2 as pb
@@ -17,11 +16,6 @@ from weconnect.scheduler.v1 import scheduler_service_pb2_grpc as rpc
 
 if TYPE_CHECKING:
     import grpc
-
-
-def timestamp(instant: int) -> Timestamp:
-    """Protobuf timestamp of an instant in microseconds."""
-    return Timestamp(seconds=instant // 1_000_000, nanos=instant % 1_000_000 * 1000)
 
 
 class SchedulerServicer(rpc.SchedulerServiceServicer):
@@ -47,13 +41,13 @@ class SchedulerServicer(rpc.SchedulerServiceServicer):
         return pb.GetSchedulerStatusResponse(
             scheduler_id=self._instance,
             version=version(),
-            started_at=timestamp(self._started_at),
+            started_at=timestamp_of(self._started_at),
             draining=ownership.leaving,
             database_connected=now < ownership.lease_until,
             nats_connected=self._bus.state == "connected",
             clock_offset_ms=self._clock.offset_us / 1000,
             session=ownership.session,
-            lease_expires_at=timestamp(ownership.lease_until) if ownership.session else None,
+            lease_expires_at=timestamp_of(ownership.lease_until) if ownership.session else None,
             shards=sorted(engine.owned),
             loaded_executions=len(engine.live),
             timers=engine.wakes.size,
@@ -98,7 +92,7 @@ class SchedulerServicer(rpc.SchedulerServiceServicer):
         return [
             pb.RunnerLease(
                 runner_id=runner.runner_id,
-                last_heard_at=timestamp(runner.heard_at),
+                last_heard_at=timestamp_of(runner.heard_at),
                 held_attempts=held.get(runner.runner_id, 0),
                 slots=runner.slots,
                 draining=runner.draining,

@@ -11,7 +11,7 @@ import orjson
 import pytest
 import structlog
 
-from services.adapters.ids import uuid_text
+from services.core.ids import uuid_text
 from services.core.tasks import VALUE_BYTES_MAX, Failure
 from services.runner.outcomes import DETAILS_BYTES_MAX, MESSAGE_CHARACTERS_MAX, failed, succeeded, timed_out
 from tests.services.runner.rig import Rig
