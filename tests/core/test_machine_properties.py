@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any, ClassVar
@@ -13,25 +12,20 @@ from hypothesis import strategies as st
 from services.adapters.wire.history import decode_events, encode_events
 from services.adapters.wire.snapshots import encode_snapshot
 from services.core import inputs
-from services.core.definition.model import Join
 from services.core.effects import CancelTask, CloseExecution, DispatchTask
 from services.core.errors import NodeError
 from services.core.events import (
     AttemptReturned,
-    CancelRequested,
-    EdgeOutcome,
     ExecutionEnded,
     NodeScheduled,
-    NodeSkipped,
 )
-from services.core.graph import CompiledNode
-from services.core.machine import Decision, Verdict, apply
+from services.core.machine import Decision, Verdict
 from services.core.machine.bindings import task_bindings
 from services.core.machine.timers import next_wake
-from services.core.state import ExecutionState
 from services.core.states import ACTIVE, OPEN, NodeStatus
 from services.core.units import SECOND
 from services.core.views import metrics, node_runs, progress
+from tests.core.invariants import all_ways_lead_here, counters_are_right, edges_fit_their_ends, the_end_fits
 from tests.core.workflows import ERROR_TYPES, definitions
 from tests.support.machine import Machine, compile_plain
 
@@ -63,9 +57,9 @@ class Walk:
 
     def check(self) -> None:
         """Everything that always holds."""
-        self.counters_are_right()
-        self.all_ways_lead_here()
-        self.edges_fit_their_ends()
+        counters_are_right(self.machine.state)
+        all_ways_lead_here(self.machine)
+        edges_fit_their_ends(self.machine)
         self.readers_see_it()
 
     # What happens.
@@ -214,30 +208,6 @@ class Walk:
         assert len(ended) == len(closed) <= 1
         assert not ended or decision.events[-1] is ended[0]
 
-    def counters_are_right(self) -> None:
-        state = self.machine.state
-        statuses = Counter(node.status for node in state.nodes)
-        if state.status.final:
-            assert state.open == state.active == 0
-        assert state.open == sum(statuses[s] for s in OPEN)
-        assert state.active == sum(statuses[s] for s in ACTIVE)
-        assert state.finished == sum(count for status, count in statuses.items() if status.final)
-        workflow = state.workflow
-        assert not workflow.max_parallel or state.active <= workflow.max_parallel
-        assert not workflow.sequential or state.open <= 1
-
-    def all_ways_lead_here(self) -> None:
-        here = encode_snapshot(self.machine.state)
-        assert encode_snapshot(self.machine.replayed()) == here
-        assert encode_snapshot(self.machine.restored(len(self.machine.commits) // 2)) == here
-        assert encode_snapshot(self.machine.restored(len(self.machine.commits))) == here
-
-    def edges_fit_their_ends(self) -> None:
-        for edge, outcome in zip(self.machine.workflow.edges, self.machine.state.edges, strict=True):
-            check_edge(self.machine.state, edge.index, outcome)
-        for compiled in self.machine.workflow.nodes:
-            check_join(self.machine, compiled)
-
     def readers_see_it(self) -> None:
         state = self.machine.state
         runs = node_runs(state)
@@ -267,87 +237,16 @@ class Walk:
                 assert wake is not None, "an open execution has something to wait for"
                 self.machine.now = max(self.machine.now, wake)
                 self.tell(inputs.TimersDue())
-            self.counters_are_right()
+            counters_are_right(self.machine.state)
         assert self.machine.state.status.final, "it ends"
-        self.all_ways_lead_here()
-        self.edges_fit_their_ends()
+        all_ways_lead_here(self.machine)
+        edges_fit_their_ends(self.machine)
         ends = [event for _, event in self.machine.events() if isinstance(event, ExecutionEnded)]
         assert len(ends) == 1
-        self.the_end_fits()
+        the_end_fits(self.machine)
         assert all(node.status.final for node in self.machine.state.nodes)
         for happened in (inputs.Begin(), inputs.TimersDue(), inputs.Cancel("late", "user", True)):
             self.nothing(happened)
-
-    def the_end_fits(self) -> None:
-        """A success that no `end` declared had nothing left to run; who cancels has the end."""
-        state = self.machine.new_state()
-        *events, (_, ended) = self.machine.events()
-        for at, event in events:
-            apply(state, event, at)
-        assert isinstance(ended, ExecutionEnded)
-        cut_short = any(
-            state.nodes[compiled.index].status is NodeStatus.SUCCESS
-            for compiled in self.machine.workflow.nodes
-            if compiled.type == "end"
-        )
-        if ended.status == "success" and not cut_short:
-            assert all(node.status.final for node in state.nodes)
-            assert all(state.edges)
-        cancelled = any(isinstance(event, CancelRequested) for _, event in events)
-        assert (ended.status == "cancelled") == cancelled
-
-
-def check_edge(state: ExecutionState, index: int, outcome: int) -> None:
-    """An edge is resolved exactly when its source has ended, and as the source's end says."""
-    edge = state.workflow.edges[index]
-    source = state.nodes[edge.source]
-    resolved = EdgeOutcome(outcome) if outcome else None
-    match source.status:
-        case NodeStatus.SUCCESS:
-            assert resolved is not None
-            if edge.port != source.port:
-                assert resolved is EdgeOutcome.DEAD
-            elif edge.when is None:
-                assert resolved is EdgeOutcome.TAKEN
-        case NodeStatus.SKIPPED:
-            assert resolved is EdgeOutcome.DEAD
-        case NodeStatus.FAILED | NodeStatus.TIMEOUT:
-            if resolved is EdgeOutcome.TAKEN:
-                assert edge.port == "out" if source.continued else edge.port in ("error", "timeout")
-        case NodeStatus.CANCELLED:
-            # Those that the execution's end cancelled have edges that nobody needs.
-            assert resolved is EdgeOutcome.DEAD or (resolved is None and state.status.final)
-        case _:
-            assert resolved is None
-
-
-def check_join(machine: Machine, compiled: CompiledNode) -> None:
-    """A node that began had a join that says run; one that was skipped without a word had one that says skip."""
-    state = machine.state
-    status = state.nodes[compiled.index].status
-    outcomes = [state.edges[edge] for edge in compiled.incoming]
-    taken, total = outcomes.count(EdgeOutcome.TAKEN), len(outcomes)
-    dead = total - taken - outcomes.count(0)
-    if not total or state.nodes[compiled.index].edge_error:
-        return
-    runs, skips = {
-        Join.ALL_DONE: (taken > 0 and taken + dead == total, dead == total),
-        Join.ALL_TAKEN: (taken == total, dead > 0),
-        Join.ANY: (taken > 0, dead == total),
-        Join.QUORUM: (taken >= compiled.quorum, total - dead < compiled.quorum),
-    }[compiled.join]
-    said = any(
-        isinstance(event, NodeSkipped) and event.node == compiled.index for _, event in machine.events()
-    )
-    match status:
-        case NodeStatus.PENDING:
-            assert not skips
-        case NodeStatus.SKIPPED:
-            assert runs if said else skips
-        case NodeStatus.CANCELLED:
-            pass
-        case _:
-            assert runs
 
 
 @settings(
