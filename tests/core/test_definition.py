@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.core.definition.canonical import canonical_bytes, content_hash, json_bytes
 from services.core.definition.duration import DURATION_MAX_US, duration_text, duration_us, seconds
 from services.core.definition.fields import NODES_MAX
-from services.core.definition.model import Backoff, Definition, Join, Node, OnError
+from services.core.definition.model import Backoff, Definition, Edge, Join, Node, OnError
 from services.core.definition.parse import PROBLEMS_MAX, parse_definition, read_definition
 from services.core.definition.plain import definition_to_plain
 from services.core.units import DAY, HOUR, MILLISECOND, MINUTE, SECOND
@@ -55,11 +55,10 @@ def test_both_spellings_and_every_form_of_an_enum_say_the_same() -> None:
     assert snake.nodes[0].on_error is OnError.CONTINUE
 
 
-def test_an_unspecified_enum_and_null_are_absent() -> None:
-    definition = parsed(
-        {"name": "w", "description": None, "strategy": "STRATEGY_UNSPECIFIED", "nodes": [NODE]}
-    )
-    assert definition == Definition("w", (Node("a", "noop"),))
+def test_an_unspecified_enum_an_empty_text_and_null_are_absent() -> None:
+    plain = {"name": "w", "description": None, "strategy": "STRATEGY_UNSPECIFIED", "nodes": [NODE]}
+    plain["edges"] = [{"source": "a", "target": "a", "port": ""}]
+    assert parsed(plain) == Definition("w", (Node("a", "noop"),), (Edge("a", "a", "out"),))
 
 
 def test_every_problem_is_told_at_once_by_path() -> None:

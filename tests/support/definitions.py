@@ -70,10 +70,14 @@ def plain_records(draw: st.DrawFn, record: type[Any] = Definition, depth: int = 
         if record is Fallback and plain:
             continue
         value = draw(_values(field.kind, depth))
-        if field.required and value in ("", []):
-            value = draw(_values(field.kind, depth).filter(lambda made: made not in ("", [])))
+        if field.required and _blank(value):
+            value = draw(_values(field.kind, depth).filter(lambda made: not _blank(made)))
         plain[camel_case(field.plain) if draw(st.booleans()) else field.plain] = value
     return plain
+
+
+def _blank(value: Any) -> bool:
+    return value == [] or (isinstance(value, str) and not value.strip())
 
 
 def _values(kind: Kind, depth: int) -> st.SearchStrategy[Any]:

@@ -96,13 +96,15 @@ class _Reader:
             else:
                 if record is Fallback and key == "value":
                     found["has_value"] = True
-                read = _ABSENT if value is None else self.value(field.kind, value, _join(path, field.plain))
+                # Protobuf does not tell an empty text from an absent one, so nobody may.
+                absent = value is None or (value == "" and isinstance(field.kind, Text | ExpressionText))
+                read = _ABSENT if absent else self.value(field.kind, value, _join(path, field.plain))
                 if read is not _ABSENT:
                     found[field.name] = read
         for field in fields_of(record):
             if field.required and (found.get(field.name) in (None, "", ())):
                 given = plain.get(field.plain)
-                if given in (None, "", []):
+                if given in (None, "", []) or found.get(field.name) == "":
                     self.problem(_join(path, field.plain), "REQUIRED", f"`{field.plain}` is required")
                 found.setdefault(field.name, _empty(field.kind))
         return record(**found)
