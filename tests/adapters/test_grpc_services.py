@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2
+from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -56,9 +57,6 @@ async def test_reflection_lists_and_describes(version: str) -> None:
 
 
 async def test_channelz_is_for_admins_behind_a_switch() -> None:
-    pytest.importorskip("grpc_channelz")
-    from grpc_channelz.v1 import channelz_pb2
-
     path = "/grpc.channelz.v1.Channelz/GetServers"
     async with running() as run:
         closed: Any = run.channel.unary_unary(path)
