@@ -63,9 +63,9 @@ class MemoryStore:
                 self.open[execution_id], quarantine=why, asleep=why is not None, wake_at=None
             )
         for verdict in batch.verdicts:
-            row = self.commands[verdict.command_id]
+            command = self.commands[verdict.command_id]
             self.commands[verdict.command_id] = replace(
-                row, verdict=verdict.verdict, verdict_body=verdict.body
+                command, verdict=verdict.verdict, verdict_body=verdict.body
             )
         return Committed(0, tuple(batch.take_overs), tuple(shard for shard, _ in batch.hand_overs))
 

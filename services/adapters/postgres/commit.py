@@ -26,12 +26,11 @@ RECONNECT_DELAY_MAX_S = 1.0
 # Statements differ by the parts they have: 2^10 shapes at most, a handful in practice.
 PREPARED_MAX = 256
 SETTINGS: dict[str, str | int] = {
-    # Planned once for all batches: a plan for each batch would look at every partition.
-    "plan_cache_mode": "force_generic_plan",
     "idle_in_transaction_session_timeout": 3_000,
     "statement_timeout": STATEMENT_TIMEOUT_MS,
     "synchronous_commit": "on",
-    # Every access is by key: plan each statement once, and never by statistics of a table that was empty.
+    # Every access is by key: plan each statement once (a plan for each batch would look at every partition), and
+    # never by statistics of a table that was empty.
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
