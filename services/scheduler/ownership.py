@@ -108,12 +108,16 @@ class Ownership:
         self.session, self._committer = 0, None
 
     async def _close_retired(self) -> None:
-        """Close what is no longer ours: the connection first, then the session, so that others may take over."""
+        """Close what is no longer ours: the connection first, then the session, so that others may take over.
+
+        Two duties may do so at once; repeating either step is harmless.
+        """
         while self._retired:
-            session, committer = self._retired[0]
+            retired = session, committer = self._retired[0]
             await committer.close()
             await self._sessions.close_own(session)
-            self._retired.pop(0)
+            if retired in self._retired:
+                self._retired.remove(retired)
 
     async def balance(self) -> dict[str, int]:
         """Close expired sessions, take free shards up to the fair share, hand over what is beyond it."""

@@ -83,8 +83,7 @@ async def acknowledged_start_survives_the_api(stack: StackUnderTest) -> None:
         # Whatever the dead process had sent must not be counted as kept: its backends end with it.
         await locks.rollback()
     await stack.restart("api-1")
-    for execution_id in acknowledged:
-        assert status_of(await client.ended(execution_id)) == "SUCCESS"
+    await _all_end(stack, acknowledged)
 
 
 async def result_waits_for_its_verdict(stack: StackUnderTest) -> None:
