@@ -29,7 +29,7 @@ test: setup ## all tests, with one kill of each kind
 	$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not campaign" $(ARGS)
 
 test-faults: setup ## the fault campaign and the mutants; after changes to scheduler, runner or adapters
-	$(PY) -m pytest tests/faults $(ARGS)
+	$(PY) -m pytest -m campaign $(ARGS)
 
 lint: setup ## style, types, layers, contract, sizes and words
 	@sh scripts/lint.sh
