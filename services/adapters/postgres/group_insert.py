@@ -17,7 +17,7 @@ import psycopg
 
 from services.adapters.ids import new_request_id
 from services.adapters.postgres.binary import UNPACKABLE, Uuid
-from services.adapters.postgres.connection import Connection, bounded, connect, fetch
+from services.adapters.postgres.connection import Connection, bounded, connect, fetch, has_ended
 from services.adapters.postgres.errors import DATA_CLASSES, DatabaseUnavailableError, DataRefusedError
 
 ItemT = TypeVar("ItemT")
@@ -211,7 +211,10 @@ class GroupInsert(ABC, Generic[ItemT, ResultT]):
                 delay_s = min(delay_s * 2, RETRY_DELAY_MAX_S)
 
     async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
+        if self._connection is not None and has_ended(self._connection):
+            await self._connection.close()
+            self._connection = None
+        if self._connection is None:
             self._connection = await connect(
                 self._url, application_name=self._application_name, settings=_SETTINGS
             )
