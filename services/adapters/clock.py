@@ -40,10 +40,6 @@ class SystemClock:
         """Seconds of a clock that never jumps."""
         return time.monotonic()
 
-    def set_offset(self, offset_us: int) -> None:
-        """Correct `now` by a known offset in microseconds."""
-        self._offset_us = offset_us
-
     def observe(self, database_at: int, asked_at: float) -> None:
         """Learn from a database reading `database_at` (microseconds) asked for at `asked_at` (monotonic).
 

@@ -19,6 +19,12 @@ from services.adapters.tokens import load_public_key
 from services.core.units import MILLISECOND
 
 EXIT_CONFIGURATION = 2
+# Names of the specification that nothing reads -> why, for who sets them nevertheless.
+UNUSED_PREFIXES = {
+    "REDIS_": "there is no Redis here, see WECONNECT_NATS_URL",
+    "CIRCUIT_BREAKER_": "this release has no circuit breakers",
+    "WEBSOCKET_": "this release has no HTTP front",
+}
 T = TypeVar("T")
 
 
@@ -80,15 +86,6 @@ class ExecutionSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerSettings:
-    """Defaults of circuit breakers, durations in microseconds."""
-
-    failure_threshold: int
-    call_timeout_us: int
-    reset_timeout_us: int
-
-
-@dataclass(frozen=True, slots=True)
 class SamplingSettings:
     """Whether, and for which share of executions, CPU and memory of attempts are sampled."""
 
@@ -103,9 +100,10 @@ class Environment:
         self._variables = variables
         self.problems: list[str] = []
         self.notices: list[str] = [
-            f"{name} is set but unused: there is no Redis here, see WECONNECT_NATS_URL"
+            f"{name} is set but unused: {why}"
             for name in sorted(variables)
-            if name.startswith("REDIS_")
+            for prefix, why in UNUSED_PREFIXES.items()
+            if name.startswith(prefix)
         ]
 
     def text(self, name: str, default: str | None = None) -> str:
@@ -261,16 +259,6 @@ def read_executions(env: Environment) -> ExecutionSettings:
     if settings.default_timeout_us > settings.max_timeout_us:
         env.problems.append("EXECUTION_DEFAULT_TIMEOUT must not be longer than EXECUTION_MAX_TIMEOUT")
     return settings
-
-
-def read_breakers(env: Environment) -> BreakerSettings:
-    """Defaults of circuit breakers."""
-    day_ms = 86_400_000
-    return BreakerSettings(
-        failure_threshold=env.integer("CIRCUIT_BREAKER_FAILURE_THRESHOLD", 5, 1, 1_000_000),
-        call_timeout_us=env.milliseconds("CIRCUIT_BREAKER_TIMEOUT", 60_000, 1, day_ms),
-        reset_timeout_us=env.milliseconds("CIRCUIT_BREAKER_RESET_TIMEOUT", 30_000, 1, day_ms),
-    )
 
 
 def read_sampling(env: Environment) -> SamplingSettings:

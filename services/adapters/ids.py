@@ -23,9 +23,12 @@ def new_uuid7(at: int) -> bytes:
     return ((head << 64) | tail).to_bytes(UUID_BYTES, "big")
 
 
-def first_uuid7(at: int) -> bytes:
-    """Lowest UUIDv7 of the instant's millisecond: a bound for ranges by creation time."""
-    return (((at // 1000) << 80) | (_VERSION_7 << 64) | _VARIANT).to_bytes(UUID_BYTES, "big")
+def lowest_id(at: int) -> bytes:
+    """Bound for ranges by creation time: the 48 bits of an instant's millisecond, then zeros.
+
+    Instants before or after all that ids can tell give the first or the last bound.
+    """
+    return (min(max(at // 1000, 0), 2**48 - 1) << 80).to_bytes(UUID_BYTES, "big")
 
 
 def instant_of(id_bytes: bytes) -> int:

@@ -106,13 +106,6 @@ def not_found(resource_type: str, name: str) -> Refusal:
     )
 
 
-def already_exists(resource_type: str, name: str, reason: str, message: str) -> Refusal:
-    """What would be made is there already."""
-    return Refusal(
-        Kind.ALREADY_EXISTS, reason, message, metadata={resource_type: name}, resource=(resource_type, name)
-    )
-
-
 def wrong_state(
     reason: str, subject: str, message: str, metadata: Mapping[str, str] | None = None
 ) -> Refusal:

@@ -29,8 +29,6 @@ FRESH_US = 5 * SECOND
 LEASE_US = 15 * SECOND
 # A runner reports all that it holds this often.
 BEAT_US = 5 * SECOND
-# A start is reported within this time.
-START_REPORT_US = SECOND // 10
 # A cancelled handler has this long to end by itself.
 CANCEL_GRACE_US = 10 * SECOND
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
-import yaml
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 
+from services.adapters.yaml_files import read_yaml
 from services.local.child import ProcessFailed
 from services.local.service import Service
 from services.local.stack import Stack
@@ -152,7 +152,7 @@ def demo() -> int:
         print(f"{WORKFLOW} is not here: run the demo in the project's directory (`make demo` does)")
         return EXIT_FAILED
     try:
-        return asyncio.run(_demo(yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))))
+        return asyncio.run(_demo(read_yaml(WORKFLOW.read_text(encoding="utf-8"))))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

@@ -82,7 +82,9 @@ async def test_refusals_become_rich_statuses() -> None:
         ),
         (refusals.not_found("execution", "e1"), "NOT_FOUND", "ResourceInfo"),
         (
-            refusals.already_exists("workflow", "w", "WORKFLOW_EXISTS", "there"),
+            refusals.Refusal(
+                refusals.Kind.ALREADY_EXISTS, "WORKFLOW_EXISTS", "there", resource=("workflow", "w")
+            ),
             "ALREADY_EXISTS",
             "ResourceInfo",
         ),

@@ -24,6 +24,7 @@ from services.core.refusals import (
     Kind,
     Refusal,
     invalid_field,
+    not_supported,
 )
 
 UNARY_SECONDS = 30.0
@@ -177,10 +178,7 @@ class _Method:
             text = f"not done within the {UNARY_SECONDS:g} s that calls without a deadline have"
             return failure_of(Refusal(Kind.DEADLINE_EXCEEDED, "DEADLINE", text))
         if isinstance(error, NotImplementedError):
-            text = f"{self._path} is not served here"
-            return failure_of(
-                Refusal(Kind.UNIMPLEMENTED, "NOT_SUPPORTED", text, metadata={"feature": self._path})
-            )
+            return failure_of(not_supported(self._path))
         request_id = current_call().request_id
         log.error("unexpected error", method=self._path, exc_info=error)
         return internal_failure(request_id)

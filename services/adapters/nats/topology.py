@@ -94,13 +94,8 @@ def owner_subjects(shard: int) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def runner_subject(runner_id: str, kind: str) -> str:
-    """Subject that reaches one runner; `kind` is VERDICT, ANSWER or CONTROL."""
+    """Subject that reaches one runner; `kind` is VERDICT, ANSWER or CONTROL. `kind_of` tells them apart."""
     return f"wc.runner.{_token('runner id', runner_id)}.{kind}"
-
-
-def runner_subjects(runner_id: str) -> str:
-    """What a runner subscribes to: all kinds. `kind_of` tells them apart."""
-    return f"wc.runner.{_token('runner id', runner_id)}.*"
 
 
 def kind_of(subject: str) -> str:
@@ -108,17 +103,9 @@ def kind_of(subject: str) -> str:
     return subject[subject.rfind(".") + 1 :]
 
 
-def shard_of_subject(subject: str) -> int:
-    """Shard in `wc.owner.<shard>.<kind>`."""
-    return int(subject.split(".", 3)[2])
-
-
 def logs_subject(execution_id: str) -> str:
     """Subject of an execution's live log lines; the id as canonical UUID text."""
     return f"wc.logs.{_token('execution id', execution_id)}"
-
-
-LOGS = "wc.logs.*"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from services.adapters.ids import lowest_id
 from services.adapters.postgres.binary import Bigint, Jsonb, Timestamp, Uuid, texts, uuids
 from services.adapters.postgres.connection import Row
 from services.adapters.postgres.list_statement import (
@@ -21,7 +22,7 @@ from services.adapters.postgres.list_statement import (
 from services.adapters.postgres.pool import Pool
 from services.adapters.postgres.start_columns import START_WIDTH, start_of
 from services.core.records import ExecutionFilter, ExecutionRecord, Position
-from services.core.units import DAY, MILLISECOND
+from services.core.units import DAY
 
 # Ids are made within moments of `created_at`; the bounds on ids only choose partitions, so they may be wide.
 _ID_SLACK_US = DAY
@@ -56,9 +57,9 @@ class ExecutionLists:
             else:
                 high = after[0] if high is None else min(high, after[0])
         if low is not None:
-            parameters["low_id"] = Uuid(_id_bound(low - _ID_SLACK_US))
+            parameters["low_id"] = Uuid(lowest_id(low - _ID_SLACK_US))
         if high is not None:
-            parameters["high_id"] = Uuid(_id_bound(high + _ID_SLACK_US))
+            parameters["high_id"] = Uuid(lowest_id(high + _ID_SLACK_US))
         names = wanted.statuses.intersection({PENDING, RUNNING}).union(parameters)
         text = list_text(Shape(names, oldest_first, payloads))
         parameters.update(organization_id=organization_id, limit=Bigint(limit))
@@ -100,11 +101,6 @@ def _parameters(wanted: ExecutionFilter) -> dict[str, Any]:
     if wanted.created_before is not None:
         parameters["created_before"] = Timestamp(wanted.created_before)
     return parameters
-
-
-def _id_bound(at: int) -> bytes:
-    """Lowest id of an instant; of the first or last when it is before or after all that ids can tell."""
-    return (min(max(at // MILLISECOND, 0), 2**48 - 1) << 80).to_bytes(16, "big")
 
 
 def _record(row: Row) -> ExecutionRecord:

@@ -10,6 +10,9 @@ from typing import Any
 
 import psycopg
 
+from services.adapters.ids import lowest_id
+from services.core.units import SECOND
+
 TABLES = ("executions", "execution_history", "execution_logs")
 MONTHS_BEHIND = 1
 # Every partition costs each plan that cannot leave it out; a scheduler makes the next ones in time.
@@ -27,9 +30,8 @@ def month_of(at: int, offset: int = 0) -> Month:
 
 
 def month_bound(month: Month) -> bytes:
-    """Lowest id of the month: 48 bits of milliseconds, then zeros."""
-    milliseconds = int(datetime(month[0], month[1], 1, tzinfo=UTC).timestamp()) * 1000
-    return (milliseconds << 80).to_bytes(16, "big")
+    """Lowest id of the month."""
+    return lowest_id(int(datetime(month[0], month[1], 1, tzinfo=UTC).timestamp()) * SECOND)
 
 
 def _after(month: Month) -> Month:

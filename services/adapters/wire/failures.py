@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 
 from services.adapters.wire.json_values import parse_json, put_value, value_of
 from services.core import errors
@@ -73,11 +73,6 @@ def put_execution_error(
     status.details.add().Pack(info)
     if error.details and len(error.details) <= DETAILS_BYTES_MAX:
         status.details.add().Pack(value_of(parse_json(error.details)))
-
-
-def new_status() -> Any:
-    """An empty google.rpc.Status."""
-    return status_pb2.Status()
 
 
 def _clean(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from services.core.states import ExecutionStatus, NodeStatus
+from services.core.states import NodeStatus
 from services.core.units import SECOND
 from weconnect.executions.v1 import enums_pb2 as enums
 
@@ -68,5 +68,4 @@ MODE_WORDS: dict[int, str] = {number: word for word, number in MODE_NUMBERS.item
 PRIORITY_WORDS: dict[int, str] = {number: word for word, number in PRIORITY_NUMBERS.items()}
 
 # The contract numbers states as the core does; a test keeps it so.
-EXECUTION_STATUS: dict[ExecutionStatus, Any] = {s: STATUS_NUMBERS[s.word] for s in ExecutionStatus}
 NODE_STATUS: dict[NodeStatus, Any] = {s: enums.NodeStatus.Value(f"NODE_STATUS_{s.name}") for s in NodeStatus}

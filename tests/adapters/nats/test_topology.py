@@ -62,10 +62,9 @@ def test_names_that_are_no_token_are_refused(name: str) -> None:
         topology.runner_subject(name, topology.VERDICT)
 
 
-def test_subjects_tell_their_shard_and_kind() -> None:
+def test_subjects_tell_their_kind() -> None:
     subject = topology.owner_subject(255, topology.RESULT)
     assert subject == "wc.owner.255.result"
-    assert topology.shard_of_subject(subject) == 255
     assert topology.kind_of(subject) == topology.RESULT
     assert topology.kind_of(topology.runner_subject("r-1", topology.CONTROL)) == topology.CONTROL
 

@@ -23,8 +23,8 @@ from services.adapters.wire.json_values import (
     value_to_plain,
 )
 from services.adapters.wire.scalars import (
-    EXECUTION_STATUS,
     NODE_STATUS,
+    STATUS_NUMBERS,
     duration_us_of,
     instant_of,
     set_duration,
@@ -32,6 +32,7 @@ from services.adapters.wire.scalars import (
 )
 from services.core.errors import NodeError
 from services.core.records import ExecutionRecord, NewExecution
+from services.core.states import ExecutionStatus
 from weconnect.executions.v1 import execution_pb2
 
 ID = bytes(range(16))
@@ -107,7 +108,7 @@ def test_instants_and_durations() -> None:
 
 
 def test_the_contract_numbers_states_as_the_core_does() -> None:
-    assert all(int(status) == number for status, number in EXECUTION_STATUS.items())
+    assert {status.word: int(status) for status in ExecutionStatus} == STATUS_NUMBERS
     assert all(int(status) == number for status, number in NODE_STATUS.items())
 
 
