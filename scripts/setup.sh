@@ -23,7 +23,8 @@ if ! .venv/bin/python -c '' 2>/dev/null; then
     if [ -n "$uv" ]; then
         "$uv" venv --quiet --python "$python" .venv
     elif "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-        "$python" -m venv .venv
+        # Without pip, which takes longer to unpack than all that follows: it runs from the wheel that Python brings.
+        "$python" -m venv --without-pip .venv
     else
         [ "$(id -u)" = 0 ] && sudo="" || sudo="sudo "
         echo "Python has no venv here. On Debian and Ubuntu: ${sudo}apt-get install -y python3-venv" >&2
@@ -37,13 +38,26 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 quiet="--quiet --disable-pip-version-check"
+pip_wheel=$("$python" -c "
+import ensurepip, pathlib
+places = [getattr(ensurepip, '_WHEEL_PKG_DIR', None), pathlib.Path(ensurepip.__file__).parent / '_bundled']
+wheels = [wheel for place in places if place for wheel in sorted(pathlib.Path(place).glob('pip-*.whl'))]
+print(wheels[-1] if wheels else '')" 2>/dev/null || true)
+pip() {
+    if [ -n "$pip_wheel" ]; then
+        PYTHONPATH="$pip_wheel" .venv/bin/python -m pip "$@"
+    else
+        .venv/bin/python -m pip --version > /dev/null 2>&1 || .venv/bin/python -m ensurepip > /dev/null
+        .venv/bin/python -m pip "$@"
+    fi
+}
 get_uv() {
     [ -z "$uv" ] || return 0
     awk '/^[a-zA-Z]/ { ours = /^uv==/ } ours' requirements.lock > "$scratch/uv.lock"
-    .venv/bin/python -m pip install $quiet --no-deps --no-compile -r "$scratch/uv.lock" || return 1
+    pip install $quiet --no-deps --no-compile -r "$scratch/uv.lock" || return 1
     uv=.venv/bin/uv
     # uv does not read pip's configuration.
-    UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)}
+    UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$(pip config get global.index-url 2>/dev/null || true)}
     if [ -n "$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX; else unset UV_DEFAULT_INDEX; fi
 }
 install_with_uv() {
@@ -51,13 +65,13 @@ install_with_uv() {
 }
 install_with_pip() {
     uv=""
-    .venv/bin/python -m pip install $quiet --no-deps --require-hashes -r requirements.lock
+    pip install $quiet --no-deps --require-hashes -r requirements.lock
 }
 install_project() {
     if [ -n "$uv" ]; then
         "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
     else
-        .venv/bin/python -m pip install $quiet --no-deps --no-build-isolation --editable .
+        pip install $quiet --no-deps --no-build-isolation --editable .
     fi
 }
 # Byte code of what every service imports, made once here rather than by four processes at the same time.
