@@ -23,7 +23,7 @@ from services.core.tasks import AnswerBatch, AttemptRef, Control, VerdictBatch
 from services.scheduler.batch import Batch, Change
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.items import AskReply, CommandReply, Reply, ResultReply
-from services.scheduler.live import Live
+from services.scheduler.live import Live, LiveTable
 from services.scheduler.wakes import Wakes
 
 _ATTEMPT_OVER = (NodeSucceeded, NodeFailed, NodeRetrying, AttemptLost, AttemptReturned, NodeCancelled)
@@ -38,7 +38,7 @@ class Actor:
         self,
         dispatcher: Dispatcher,
         wakes: Wakes,
-        live: dict[bytes, Live],
+        live: LiveTable,
         publish: Publish,
         now: Callable[[], int],
     ) -> None:
@@ -105,7 +105,7 @@ class Actor:
     def _after(self, change: Change) -> None:
         live = change.live
         if live.state.status.final or change.put_down:
-            self._live.pop(live.id, None)
+            self._live.leave(live.id)
             return
         if change.events:
             live.asleep = False

@@ -15,7 +15,7 @@ from services.core.states import NodeStatus
 from services.scheduler.batch import Batch, Change
 from services.scheduler.duties.quarantine import reason
 from services.scheduler.items import AskReply, CommandReply, Item, ResultReply
-from services.scheduler.live import Live
+from services.scheduler.live import Live, LiveTable
 from services.scheduler.loading import Loader
 
 # Inputs decided before the loop may do something else (renew a lease, answer a beat).
@@ -31,7 +31,7 @@ class Decider:
         self,
         clock: Clock,
         loader: Loader,
-        live: dict[bytes, Live],
+        live: LiveTable,
         owns: Callable[[bytes], bool],
         draw: Callable[[], float],
         forgotten: Callable[[Live], None],
@@ -149,6 +149,6 @@ class Decider:
 
     def forget(self, live: Live) -> None:
         """Drop an execution from memory; whoever needs it loads it from rows."""
-        if self._live.pop(live.id, None) is not None:
+        if self._live.leave(live.id) is not None:
             self._loader.forgotten.add(live.id)
             self._forgotten(live)

@@ -26,7 +26,7 @@ from services.scheduler.duties.sleep import Sleep
 from services.scheduler.duties.sweeping import Sweeping
 from services.scheduler.hearing import Hearing
 from services.scheduler.items import Item
-from services.scheduler.live import Live
+from services.scheduler.live import LiveTable
 from services.scheduler.loading import Loader
 from services.scheduler.logs import LogWriter
 from services.scheduler.metrics import SchedulerMetrics
@@ -65,7 +65,7 @@ class Engine:
         self.clock = clock
         self.bus = bus
         self.metrics = metrics
-        self.live: dict[bytes, Live] = {}
+        self.live = LiveTable()
         self.owned: set[int] = set()
         self._owned_since: dict[int, int] = {}
         self.wakers: dict[str, Callable[[], None]] = {}
@@ -198,7 +198,9 @@ class Engine:
         gone = set(shards)
         self.loader.forgotten = {key for key in self.loader.forgotten if shard_of(key) not in gone}
         for execution_id in [key for key in self.live if shard_of(key) in gone]:
-            self.dispatcher.release_all(self.live.pop(execution_id))
+            live = self.live.leave(execution_id)
+            if live is not None:
+                self.dispatcher.release_all(live)
         self._share()
 
     def _share(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from services.core.state import ExecutionState
 
 
@@ -78,3 +81,29 @@ class Live:
     def idle(self) -> bool:
         """Whether no attempt is out or waiting and no input is queued: it may be put down."""
         return not (self.in_flight or self.waiting or self.queued)
+
+
+class LiveTable(dict[bytes, Live]):
+    """The executions in memory, by id. Whoever reads rows to load some must know which have left meanwhile."""
+
+    __slots__ = ("_watches",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches: list[set[bytes]] = []
+
+    def leave(self, execution_id: bytes) -> Live | None:
+        """Take an execution out of memory: it ended, was put down, is somebody else's, or is void."""
+        for left in self._watches:
+            left.add(execution_id)
+        return self.pop(execution_id, None)
+
+    @contextmanager
+    def watched(self) -> Iterator[set[bytes]]:
+        """Ids of what leaves within the block: rows read in it may be older than what was committed for these."""
+        left: set[bytes] = set()
+        self._watches.append(left)
+        try:
+            yield left
+        finally:
+            self._watches = [watch for watch in self._watches if watch is not left]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import orjson
 
@@ -17,7 +17,7 @@ from services.core.records import HistoryRow, OpenExecution
 from services.core.state import ExecutionInfo, ExecutionState, Values, new_execution
 from services.core.states import ACTIVE, ExecutionStatus
 from services.core.units import SECOND
-from services.scheduler.live import InFlight, Live
+from services.scheduler.live import InFlight, Live, LiveTable
 from services.scheduler.versions import VersionCache
 
 log = get_logger(__name__)
@@ -71,7 +71,7 @@ class Loader:
         clock: Clock,
         rows: ExecutionStore,
         workflows: VersionCache,
-        live: dict[bytes, Live],
+        live: LiveTable,
         loaded: Callable[[Live], None],
         owned_since: Callable[[bytes], int] | None = None,
     ) -> None:
@@ -94,10 +94,15 @@ class Loader:
 
     async def load(self, execution_ids: Sequence[bytes]) -> None:
         """Load executions by id; those that are not open, or quarantined, stay absent."""
-        await self.load_rows(await self._rows.by_ids(execution_ids))
+        with self._live.watched() as left:
+            await self.load_rows(await self._rows.by_ids(execution_ids), left)
 
-    async def load_rows(self, rows: Sequence[OpenExecution]) -> None:
-        """Load executions whose open rows were read already: one query for histories, one for unknown versions."""
+    async def load_rows(self, rows: Sequence[OpenExecution], left: Collection[bytes]) -> None:
+        """Load executions whose open rows were read already: one query for histories, one for unknown versions.
+
+        `left` is of `LiveTable.watched`, from before the rows were read: what was in memory and has left since may
+        have ended, and a state from older rows would have us fenced. It is found again if it is still open.
+        """
         for row in rows:
             if row.quarantine is not None:
                 self.held[row.start.execution_id] = row
@@ -111,7 +116,7 @@ class Loader:
             histories.setdefault(part.execution_id, []).append(part)
         for row in rows:
             execution_id = row.start.execution_id
-            if execution_id in self._live:
+            if execution_id in self._live or execution_id in left:
                 continue
             try:
                 self._fold(row, workflows[row.start.version_id], histories.get(execution_id, []))

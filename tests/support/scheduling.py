@@ -25,7 +25,7 @@ from services.scheduler.batch import Batch
 from services.scheduler.deciding import Decider
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.items import Item, Reply, ResultReply
-from services.scheduler.live import Live
+from services.scheduler.live import LiveTable
 from services.scheduler.loading import Loader
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.versions import VersionCache
@@ -82,11 +82,13 @@ class Rig:
     ) -> None:
         self.store = store or MemoryStore()
         self.clock = FixedClock()
-        self.live: dict[bytes, Live] = {}
+        self.live = LiveTable()
         self.publications = Publications()
         self.sent: list[tuple[str, bytes]] = []
         self.fences: list[str] = []
         self.session = session
+        # Since when the shards are ours; what is accepted later than that is taken for new.
+        self.owned_since = self.clock.now()
         self.held: asyncio.Event | None = None
         self.reached = asyncio.Event()
         self.outcomes: list[Outcome | None] = []
@@ -100,7 +102,12 @@ class Rig:
             self.dispatcher, self.wakes, self.live, lambda s, d: self.sent.append((s, d)), self.clock.now
         )
         self.loader = Loader(
-            self.clock, rows, VersionCache(rows, compiler(), RetryDefaults()), self.live, self.wakes.note
+            self.clock,
+            rows,
+            VersionCache(rows, compiler(), RetryDefaults()),
+            self.live,
+            self.wakes.note,
+            lambda _: self.owned_since,
         )
         self.decider = Decider(
             self.clock, self.loader, self.live, lambda _: True, lambda: 0.5, self.dispatcher.release_all
@@ -174,6 +181,12 @@ class Rig:
 
     async def start(self, number: int, value: object = None) -> bytes:
         """Accept an execution and let it begin."""
+        execution_id = self.accept(number, value)
+        self.put_item(Item(execution_id, Begin()))
+        return execution_id
+
+    def accept(self, number: int, value: object = None) -> bytes:
+        """Accept an execution; its nudge gets lost."""
         execution_id = execution(number)
         self.store.accept(
             NewExecution(
@@ -193,7 +206,6 @@ class Rig:
                 input=orjson.dumps(value),
             )
         )
-        self.put_item(Item(execution_id, Begin()))
         return execution_id
 
     def succeed(

@@ -16,7 +16,7 @@ from services.core.states import ExecutionStatus
 from services.core.units import SECOND
 from services.scheduler.dispatch import Dispatcher
 from services.scheduler.items import Item
-from services.scheduler.live import InFlight, Live
+from services.scheduler.live import InFlight, Live, LiveTable
 from services.scheduler.loading import Loader
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.runners import Runners
@@ -36,7 +36,7 @@ class Repair:
         clock: Clock,
         rows: ExecutionStore,
         loader: Loader,
-        live: dict[bytes, Live],
+        live: LiveTable,
         owned: set[int],
         dispatcher: Dispatcher,
         runners: Runners,
@@ -70,12 +70,13 @@ class Repair:
         shards = sorted(self._owned)
         last = None
         while shards:
-            page = await self._rows.awake(shards, PAGE, last)
-            missing = [row for row in page if row.start.execution_id not in self._live]
-            if missing:
-                await self._loader.load_rows(missing)
-                found += len(missing)
-                self.begin([row.start.execution_id for row in missing])
+            with self._live.watched() as left:
+                page = await self._rows.awake(shards, PAGE, last)
+                missing = [row for row in page if row.start.execution_id not in self._live]
+                if missing:
+                    await self._loader.load_rows(missing, left)
+            found += len(missing)
+            self.begin([row.start.execution_id for row in missing])
             if len(page) < PAGE:
                 break
             last = page[-1]

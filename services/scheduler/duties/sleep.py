@@ -11,7 +11,7 @@ from services.core.states import ExecutionStatus
 from services.core.units import MIB, SECOND
 from services.scheduler.batch import Batch
 from services.scheduler.items import Item
-from services.scheduler.live import Live
+from services.scheduler.live import Live, LiveTable
 from services.scheduler.loading import Loader
 from services.scheduler.wakes import Wakes
 
@@ -31,7 +31,7 @@ class Sleep:
         clock: Clock,
         rows: ExecutionStore,
         loader: Loader,
-        live: dict[bytes, Live],
+        live: LiveTable,
         owned: set[int],
         wakes: Wakes,
         put: Callable[[Item], None],
@@ -96,12 +96,13 @@ class Sleep:
         """Bring sleepers that are due into memory."""
         if not self._owned:
             return {}
-        rows = await self._rows.due(sorted(self._owned), WAKE_MAX)
-        missing = [row for row in rows if row.start.execution_id not in self._live]
-        if missing:
-            await self._loader.load_rows(missing)
-            for row in missing:
-                self._put(Item(row.start.execution_id, TimersDue()))
+        with self._live.watched() as left:
+            rows = await self._rows.due(sorted(self._owned), WAKE_MAX)
+            missing = [row for row in rows if row.start.execution_id not in self._live]
+            if missing:
+                await self._loader.load_rows(missing, left)
+        for row in missing:
+            self._put(Item(row.start.execution_id, TimersDue()))
         return {"woken": len(missing)}
 
     async def timers(self) -> dict[str, int]:
