@@ -22,7 +22,7 @@ from services.core.ports import Committed
 from services.core.tasks import AnswerBatch, AttemptRef, Control, VerdictBatch
 from services.scheduler.batch import Batch, Change
 from services.scheduler.dispatch import Dispatcher
-from services.scheduler.items import AskReply, CommandReply, Reply, ResultReply
+from services.scheduler.items import AskReply, CommandReply, HeldReply, Reply, ResultReply
 from services.scheduler.live import Live, LiveTable
 from services.scheduler.wakes import Wakes
 
@@ -56,9 +56,9 @@ class Actor:
         for change in batch.changes.values():
             self._settle(change, cancels)
             for reply, counted in change.replies:
-                _sort(reply, counted, verdicts, answers)
-        for reply in batch.strangers:
-            _sort(reply, False, verdicts, answers)
+                _sort(change.live.id, reply, counted, verdicts, answers, cancels)
+        for execution_id, reply in batch.strangers:
+            _sort(execution_id, reply, False, verdicts, answers, cancels)
         self._dispatcher.pump()
         for runner_id, verdict in verdicts.items():
             self._publish(topology.runner_subject(runner_id, "verdict"), encode_verdicts(verdict))
@@ -81,9 +81,7 @@ class Actor:
             if isinstance(event, _ATTEMPT_OVER):
                 dispatcher.release(live, event.node)
             elif isinstance(event, NodeStarted):
-                flight = live.in_flight.get(event.node)
-                if flight is not None and flight.attempt == event.attempt:
-                    flight.runner_id, flight.heard_at = event.runner_id, self._now()
+                dispatcher.started(live, event.node, event.attempt, event.runner_id)
         for effect in change.effects:
             match effect:
                 case DispatchTask(node, attempt):
@@ -116,7 +114,12 @@ class Actor:
 
 
 def _sort(
-    reply: Reply, counted: bool, verdicts: dict[str, VerdictBatch], answers: dict[str, AnswerBatch]
+    execution_id: bytes,
+    reply: Reply,
+    counted: bool,
+    verdicts: dict[str, VerdictBatch],
+    answers: dict[str, AnswerBatch],
+    cancels: dict[str, list[AttemptRef]],
 ) -> None:
     match reply:
         case ResultReply(runner_id, token):
@@ -125,5 +128,8 @@ def _sort(
         case AskReply(runner_id, token):
             answer = answers[runner_id]
             (answer.run if counted else answer.drop).append(token)
+        case HeldReply(runner_id, node, attempt):
+            if not counted:
+                cancels[runner_id].append(AttemptRef(execution_id, node, attempt))
         case CommandReply():
             pass  # its verdict is a row of the commit

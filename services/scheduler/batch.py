@@ -47,12 +47,12 @@ class Batch:
     """Changes of one commit, with what belongs to no single execution.
 
     `quarantines` says of executions why they are held, or None for those that are taken out of quarantine.
-    `strangers` are replies about executions that are not open: stale, once the commit says that they are ours.
+    `strangers` are replies about executions, by id, that are not open: stale, once the commit says that they are ours.
     """
 
     at: int
     changes: dict[bytes, Change] = field(default_factory=dict)
-    strangers: list[Reply] = field(default_factory=list)
+    strangers: list[tuple[bytes, Reply]] = field(default_factory=list)
     stranger_verdicts: list[Verdict] = field(default_factory=list)
     quarantines: dict[bytes, bytes | None] = field(default_factory=dict)
     take_overs: tuple[int, ...] = ()
@@ -66,19 +66,23 @@ class Batch:
         return change
 
     def halves(self) -> tuple[Batch, Batch]:
-        """Two batches with half of the executions each; the rest goes with the first."""
+        """Two batches with half of the executions each; the rest goes with the second.
+
+        Shards that are handed over go last: nothing of theirs may be written after that.
+        """
         keys = list(self.changes)
         middle = len(keys) // 2
-        first = Batch(
+        first = Batch(self.at, {key: self.changes[key] for key in keys[:middle]})
+        second = Batch(
             self.at,
-            {key: self.changes[key] for key in keys[:middle]},
+            {key: self.changes[key] for key in keys[middle:]},
             self.strangers,
             self.stranger_verdicts,
             self.quarantines,
             self.take_overs,
             self.hand_overs,
         )
-        return first, Batch(self.at, {key: self.changes[key] for key in keys[middle:]})
+        return first, second
 
     def encode(self, session: int, number: int) -> CommitBatch:
         """The rows of the commit. Encodes each change once, whatever number it ends up under."""

@@ -14,7 +14,7 @@ from services.core.records import Verdict
 from services.core.states import NodeStatus
 from services.scheduler.batch import Batch, Change
 from services.scheduler.duties.quarantine import reason
-from services.scheduler.items import AskReply, CommandReply, Item, ResultReply
+from services.scheduler.items import AskReply, CommandReply, HeldReply, Item, ResultReply
 from services.scheduler.live import Live, LiveTable
 from services.scheduler.loading import Loader
 
@@ -121,6 +121,9 @@ class Decider:
                 change.replies.append((item.reply, granted))
             case ResultReply():
                 change.replies.append((item.reply, decision.verdict is Counted.COUNTED))
+            case HeldReply():
+                needed = decision.verdict is Counted.COUNTED and not change.live.state.grace_until
+                change.replies.append((item.reply, needed))
 
     @staticmethod
     def _grant(live: Live, ask: AskReply) -> bool:
@@ -131,7 +134,8 @@ class Decider:
         node = nodes[ask.node]
         if node.status is NodeStatus.SCHEDULED:
             flight = live.in_flight.get(ask.node)
-            return flight is None or flight.runner_id in ("", ask.runner_id)
+            free = flight is None or flight.runner_id in ("", ask.runner_id)
+            return free and node.returned_by != ask.runner_id
         return node.status is NodeStatus.RUNNING and node.runner_id == ask.runner_id
 
     def _stranger(self, item: Item, batch: Batch) -> None:
@@ -144,8 +148,10 @@ class Decider:
             if item.execution_id in self._loader.held:
                 refused = b"EXECUTION_QUARANTINED"
             batch.stranger_verdicts.append(Verdict(item.reply.command_id, "refused", refused))
+        elif isinstance(item.reply, HeldReply) and item.execution_id in self._loader.held:
+            pass  # quarantined: what runs may run on
         elif item.reply is not None:
-            batch.strangers.append(item.reply)
+            batch.strangers.append((item.execution_id, item.reply))
 
     def forget(self, live: Live) -> None:
         """Drop an execution from memory; whoever needs it loads it from rows."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import count
 
 from services.adapters.bus import PayloadTooLarge, TaskPublisher
 from services.adapters.clock import Clock
@@ -49,6 +50,7 @@ class Dispatcher:
         self._backlogs: dict[str, Backlog] = defaultdict(Backlog)
         self._out: dict[str, int] = defaultdict(int)
         self._unconfirmed: dict[str, InFlight] = {}
+        self._publications = count(1)
         self.session = 0
         self.share = 1.0
         self.slots: dict[str, int] = {}
@@ -65,6 +67,14 @@ class Dispatcher:
         waiting = Waiting(live, node, attempt, self._clock.now())
         self._backlogs[compiled.task_queue].put(priority, info.organization_id, waiting)
         live.waiting += 1
+
+    def started(self, live: Live, node: int, attempt: int, runner_id: str) -> None:
+        """A runner has the attempt: its lease begins, though somebody else may have published the task."""
+        flight = live.in_flight.get(node)
+        if flight is None or flight.attempt != attempt:
+            self.release(live, node)
+            flight = live.in_flight[node] = InFlight(attempt, 0, publication=1)
+        flight.runner_id, flight.heard_at = runner_id, self._clock.now()
 
     def release(self, live: Live, node: int) -> None:
         """The attempt that was out is over."""
@@ -117,8 +127,9 @@ class Dispatcher:
         if not flight.queue:
             flight.queue = queue
             self._out[queue] += 1
-        # Fresh for every publication by every owner: de-duplication must never swallow a needed one.
-        message_id = f"{live.id.hex()}-{node}-{attempt}-{self.session}.{flight.publication}"
+        # Fresh for every publication by every owner: de-duplication must never swallow a needed one. An attempt that
+        # was given back counts its publications from the beginning, so these do not tell them apart.
+        message_id = f"{live.id.hex()}-{node}-{attempt}-{self.session}.{next(self._publications)}"
         data = encode_task(self._task(live, node, flight, now))
         assert self._publisher is not None
         try:

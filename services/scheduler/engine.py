@@ -84,7 +84,15 @@ class Engine:
             clock, sessions, database_url, identity, self.writer, self.owned, self._gained, self._lost
         )
         self.log_writer = LogWriter(logs, bus, self.loader, self.live, self.owns)
-        self.runners = Runners(clock, self.live, self.dispatcher, self.actor, self.owned, self._put)
+        self.runners = Runners(
+            clock,
+            self.live,
+            self.dispatcher,
+            self.actor,
+            self.owned,
+            self._put,
+            lambda: bus.state == "connected",
+        )
         self.inbox = Inbox(rows, self.owned, self._put)
         self.quarantine = Quarantine(rows, self.owned, self.writer.prepare)
         self.sleep = Sleep(

@@ -30,13 +30,22 @@ class AskReply:
 
 
 @dataclass(slots=True)
+class HeldReply:
+    """A runner said that it runs an attempt; it must hear when nobody needs that any more."""
+
+    runner_id: str
+    node: int
+    attempt: int
+
+
+@dataclass(slots=True)
 class CommandReply:
     """An inbox row waits for its verdict, which goes into the same commit."""
 
     command_id: bytes
 
 
-Reply = ResultReply | AskReply | CommandReply
+Reply = ResultReply | AskReply | HeldReply | CommandReply
 
 
 @dataclass(slots=True)

@@ -10,11 +10,15 @@ from services.adapters.clock import Clock
 from services.core.ids import shard_of
 from services.core.inputs import TaskLost, TaskStarted
 from services.core.states import ACTIVE, NodeStatus
-from services.core.tasks import LEASE_US, AttemptRef, Beat, HeldTask
+from services.core.tasks import LEASE_US, Beat, HeldTask
+from services.core.units import SECOND
 from services.scheduler.acting import Actor
 from services.scheduler.dispatch import Dispatcher
-from services.scheduler.items import Item
+from services.scheduler.items import HeldReply, Item
 from services.scheduler.live import Live
+
+# Leases are looked at every second: who has not for so long has not heard either.
+STANDSTILL_SECONDS = 4.0
 
 
 @dataclass(slots=True)
@@ -42,6 +46,7 @@ class Runners:
         actor: Actor,
         owned: set[int],
         put: Callable[[Item], None],
+        connected: Callable[[], bool],
     ) -> None:
         self._clock = clock
         self._live = live
@@ -49,6 +54,9 @@ class Runners:
         self._actor = actor
         self._owned = owned
         self._put = put
+        self._connected = connected
+        self._looked_at: float | None = None
+        self._deaf_at = float("-inf")
         self.known: dict[str, Runner] = {}
 
     def hear(self, beat: Beat) -> None:
@@ -66,36 +74,41 @@ class Runners:
             runner.draining,
         ):
             self._announce()
-        stale: list[AttemptRef] = []
         for held in beat.held:
-            if shard_of(held.execution_id) in self._owned:
-                self._renew(beat.runner_id, held, now, stale)
-        if beat.whole or stale:
-            self._actor.cancel({beat.runner_id: stale})
+            if shard_of(held.execution_id) in self._owned and not self._renew(beat.runner_id, held, now):
+                # Not begun yet as far as we know, asleep, or not needed any more: the writer finds out, and what it
+                # finds is told after its commit. Memory alone may be that of a scheduler which has lost its shards.
+                started = TaskStarted(held.node, held.attempt, beat.runner_id, held.started_at)
+                reply = HeldReply(beat.runner_id, held.node, held.attempt)
+                self._put(Item(held.execution_id, started, reply))
+        if beat.whole:
+            self._actor.cancel({beat.runner_id: []})
 
-    def _renew(self, runner_id: str, held: HeldTask, now: int, stale: list[AttemptRef]) -> None:
+    def _renew(self, runner_id: str, held: HeldTask, now: int) -> bool:
+        """Renew a lease; whether the attempt is known to run, and wanted."""
         live = self._live.get(held.execution_id)
-        started = TaskStarted(held.node, held.attempt, runner_id, held.started_at)
         if live is None:
-            # Asleep, not loaded yet, or ended: the writer finds out; a stale start changes nothing.
-            self._put(Item(held.execution_id, started))
-            return
+            return False
         node = live.state.nodes[held.node] if held.node < len(live.state.nodes) else None
         if node is None or node.attempt != held.attempt or node.status not in ACTIVE:
-            stale.append(AttemptRef(held.execution_id, held.node, held.attempt))
-            return
-        if live.state.grace_until and node.status is NodeStatus.RUNNING:
-            stale.append(AttemptRef(held.execution_id, held.node, held.attempt))
+            return False
+        if node.returned_by == runner_id:
+            return False
         flight = live.in_flight.get(held.node)
         if flight is not None and flight.attempt == held.attempt and flight.runner_id in ("", runner_id):
             flight.runner_id, flight.heard_at = runner_id, now
         if held.heartbeat_details:
             live.heartbeats[held.node] = held.heartbeat_details
-        if node.status is NodeStatus.SCHEDULED:
-            self._put(Item(held.execution_id, started))
+        return node.status is NodeStatus.RUNNING and not live.state.grace_until
 
     def lost(self) -> list[Item]:
-        """Attempts whose lease has ended: their runner has not said for a lease that it holds them."""
+        """Attempts whose lease has ended: their runner has not said for a lease that it holds them.
+
+        Silence counts only while somebody listened: none for a lease after the bus was away, or after this process
+        stood still (what runners said meanwhile is yet to be read).
+        """
+        if self._was_deaf():
+            return []
         horizon = self._clock.now() - LEASE_US
         found: list[Item] = []
         for live in self._live.values():
@@ -109,6 +122,14 @@ class Runners:
         if gone:
             self._announce()
         return found
+
+    def _was_deaf(self) -> bool:
+        now = self._clock.monotonic()
+        stood_still = self._looked_at is not None and now - self._looked_at > STANDSTILL_SECONDS
+        self._looked_at = now
+        if stood_still or not self._connected():
+            self._deaf_at = now
+        return now - self._deaf_at < LEASE_US / SECOND
 
     def _announce(self) -> None:
         """Tell the dispatcher how many slots each queue has."""

@@ -26,7 +26,11 @@ def started(deciding: Deciding, happened: TaskStarted) -> None:
     """A runner runs the attempt."""
     if not is_current(deciding, happened.node, happened.attempt):
         deciding.stale()
-    elif deciding.state.nodes[happened.node].status is NodeStatus.SCHEDULED:
+        return
+    node = deciding.state.nodes[happened.node]
+    if node.returned_by and node.returned_by == happened.runner_id:
+        deciding.stale()  # an old word: this runner has given the attempt back since
+    elif node.status is NodeStatus.SCHEDULED:
         deciding.emit(NodeStarted(happened.node, happened.attempt, happened.runner_id, happened.started_at))
 
 
