@@ -57,10 +57,20 @@ def succeeded(value: Any) -> bytes | Failure:
 
 
 def failed(error: BaseException) -> Failure:
-    """Failure that a handler's exception stands for."""
+    """Failure that a handler's exception stands for, whatever the exception does when it is asked."""
+    try:
+        return _failure_of(error)
+    except BaseException as problem:  # an attempt without a result would hold its execution for ever
+        return Failure(
+            NODE_EXECUTION,
+            f"{type(error).__name__}, which raises {type(problem).__name__} when it is asked what it is",
+        )
+
+
+def _failure_of(error: BaseException) -> Failure:
     if isinstance(error, NodeFailure):
         return Failure(
-            str(error.type)[:TYPE_CHARACTERS_MAX] or NODE_EXECUTION,
+            _encodable(str(error.type))[:TYPE_CHARACTERS_MAX] or NODE_EXECUTION,
             cut(str(error.message)),
             _details(error.details),
             bool(error.retryable),
@@ -93,6 +103,11 @@ def timed_out(timeout: str, timeout_us: int) -> Failure:
 def cancelled(message: str) -> Failure:
     """Failure of an attempt that was cancelled."""
     return Failure(CANCELLED, message, retryable=False)
+
+
+def _encodable(text: str) -> str:
+    """The text with a question mark for each lone surrogate, which no message can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def cut(text: str) -> str:

@@ -48,7 +48,8 @@ class Decider:
         batch = Batch(self._clock.now())
         mine = [item for item in items if self._owns(item.execution_id)]
         await self._load(mine)
-        batch.quarantines.update(self._loader.take_broken())
+        broken = self._loader.take_broken()
+        batch.quarantines.update({key: reason(why) for key, why in broken.items()})
         for start in range(0, len(mine), SLICE_ITEMS):
             for item in mine[start : start + SLICE_ITEMS]:
                 self._decide(item, batch)
@@ -73,7 +74,6 @@ class Decider:
         for item in items:
             row = self._loader.held.get(item.execution_id)
             if row is not None and isinstance(item.happened, Cancel) and item.happened.force:
-                del self._loader.held[item.execution_id]
                 await self._loader.load_bare(row)
 
     def _decide(self, item: Item, batch: Batch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from services.adapters.bus import Bus, TaskPublisher
 from services.adapters.clock import SystemClock
+from services.adapters.postgres.commit import COMMITS_KEY
 from services.adapters.postgres.executions import ExecutionStore
 from services.adapters.postgres.logs import LogStore
 from services.adapters.postgres.sessions import RENEW_EVERY_US, SessionStore
@@ -189,6 +190,8 @@ class Engine:
             self.ownership.committed(outcome)
 
     def _fenced(self, constraint: str) -> None:
+        if constraint != COMMITS_KEY:
+            self.loader.distrust()
         self.ownership.fenced(constraint)
         self._wake_duty("balance")
         self._wake_duty("lease")

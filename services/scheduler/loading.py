@@ -81,13 +81,18 @@ class Loader:
         self._live = live
         self._loaded = loaded
         self._owned_since = owned_since
+        self._distrusts = False
         # Executions that were in memory and are still open: they may have a history.
         self.forgotten: set[bytes] = set()
-        self._broken: dict[bytes, bytes] = {}
+        self._broken: dict[bytes, str] = {}
         # Quarantined rows that somebody asked for in this batch.
         self.held: dict[bytes, OpenExecution] = {}
 
-    def take_broken(self) -> dict[bytes, bytes]:
+    def distrust(self) -> None:
+        """Read every history from now on: instants have told an execution for new that was not."""
+        self._distrusts = True
+
+    def take_broken(self) -> dict[bytes, str]:
         """Executions whose histories do not apply, each with why: the next commit quarantines them."""
         broken, self._broken = self._broken, {}
         return broken
@@ -118,20 +123,23 @@ class Loader:
             execution_id = row.start.execution_id
             if execution_id in self._live or execution_id in left:
                 continue
+            workflow = workflows.get(row.start.version_id)
+            if workflow is None:
+                self._broken[execution_id] = "its version cannot be compiled"
+                continue
             try:
-                self._fold(row, workflows[row.start.version_id], histories.get(execution_id, []))
+                self._fold(row, workflow, histories.get(execution_id, []))
             except Exception as error:  # one corrupt history must not keep the others from their owner
                 log.error("cannot be loaded", execution_id=execution_id.hex(), exc_info=error)
-                self._broken[execution_id] = f"cannot be loaded: {type(error).__name__}: {error}".encode()[
-                    :2000
-                ]
+                self._broken[execution_id] = f"cannot be loaded: {type(error).__name__}: {error}"
 
     def _is_new(self, row: OpenExecution) -> bool:
         """Whether nobody can have begun it: accepted since the shard is ours, and never in our memory.
 
-        Should a clock be wrong by more than the margin, the history's key refuses the first event: we are fenced.
+        Should a clock be wrong by more than the margin, the history's key refuses the first event and we are fenced:
+        once, for from then on histories are read (see `distrust`).
         """
-        if self._owned_since is None or row.snapshot is not None or row.asleep:
+        if self._owned_since is None or self._distrusts or row.snapshot is not None or row.asleep:
             return False
         execution_id = row.start.execution_id
         if execution_id in self.forgotten:
@@ -155,8 +163,14 @@ class Loader:
         self._loaded(live)
 
     async def load_bare(self, row: OpenExecution) -> None:
-        """Load a quarantined execution without folding its history: all that can be done with it is to end it."""
-        workflow = (await self._workflows.get([row.start.version_id]))[row.start.version_id]
+        """Load a quarantined execution without folding its history: all that can be done with it is to end it.
+
+        One whose version cannot be compiled stays held.
+        """
+        workflow = (await self._workflows.get([row.start.version_id])).get(row.start.version_id)
+        if workflow is None:
+            return
+        del self.held[row.start.execution_id]
         state = new_execution(info_of(row), workflow, Values(JSON, row.start.input or b""))
         for part in await self._rows.history_after([(row.start.execution_id, 0)]):
             state.sequence = part.last_sequence

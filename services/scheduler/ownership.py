@@ -61,6 +61,7 @@ class Ownership:
         self._committer: Committer | None = None
         self._retired: list[tuple[int, Committer]] = []
         self._moves = 0
+        self._absent: set[int] = set()
         self._reachable_since: float | None = None
         self.session = 0
         self.lease_until = 0
@@ -202,7 +203,7 @@ class Ownership:
             self._gain(outcome.taken)
 
     async def adopt(self) -> dict[str, int]:
-        """Find shards that others handed to us: the map names our session, and we did not know."""
+        """Believe the map: it names our session for shards that others handed to us, or no longer for some of ours."""
         if not self.session:
             return {}
         session, moves = self.session, self._moves
@@ -210,6 +211,12 @@ class Ownership:
         mine = {shard for shard, owner in enumerate(owners) if owner == session}
         if (self.session, self._moves) != (session, moves):
             return {}  # shards moved while the map was read: it may be older than what we know
+        # Seen twice: of a hand-over whose commit is just being answered the answer comes first.
+        absent, self._absent = self._absent, self.owned - mine
+        lost = tuple(sorted(absent & self._absent))
+        if lost:
+            log.error("shards are somebody else's", shards=len(lost))
+            self._drop(lost)
         gained = tuple(sorted(mine - self.owned))
         if gained:
             log.info("shards received", shards=len(gained))

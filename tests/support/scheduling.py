@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from services.adapters.bus import StreamState
 from services.adapters.clock import FixedClock
 from services.adapters.memory.store import MemoryCommits, MemoryStore
+from services.adapters.postgres.commit import COMMITS_KEY
 from services.adapters.postgres.executions import ExecutionStore
 from services.adapters.wire.tasks import decode_answers, decode_task, decode_verdicts
 from services.core.definition.canonical import canonical_bytes, content_hash
@@ -101,10 +102,11 @@ class Rig:
         self.actor = Actor(
             self.dispatcher, self.wakes, self.live, lambda s, d: self.sent.append((s, d)), self.clock.now
         )
+        self.versions = VersionCache(rows, compiler(), RetryDefaults())
         self.loader = Loader(
             self.clock,
             rows,
-            VersionCache(rows, compiler(), RetryDefaults()),
+            self.versions,
             self.live,
             self.wakes.note,
             lambda _: self.owned_since,
@@ -157,6 +159,8 @@ class Rig:
 
     def _fenced(self, constraint: str) -> None:
         self.fences.append(constraint)
+        if constraint != COMMITS_KEY:
+            self.loader.distrust()
         self.writer.shut()
         self.live.clear()
 

@@ -37,6 +37,8 @@ SETTINGS: dict[str, str | int] = {
     "enable_mergejoin": "off",
     "jit": "off",
 }
+# The fence of sessions; that of executions is the key of their history.
+COMMITS_KEY = "commits_pkey"
 # Rolled back on this connection, but another one may do better: the server became read-only.
 _RECONNECT = frozenset({"25006"})
 _FATAL = frozenset({"FATAL", "PANIC"})
@@ -136,7 +138,7 @@ class Committer:
                 raise psycopg.OperationalError("the row that refused a void is gone")
             kind, at = rows[0]
             if kind == COMMIT_CLOSED:
-                return Fenced("commits_pkey")
+                return Fenced(COMMITS_KEY)
             if kind != COMMIT_MADE:
                 return NeverCommitted()  # an earlier try to void it was lost as well
             rows = await fetch(connection, _OWNED, (Bigint(batch.session),))
@@ -172,4 +174,4 @@ class Committer:
 def is_fence(constraint: str) -> bool:
     """Whether a violated unique constraint means that another writer owns what was written."""
     history = constraint.startswith("execution_history_") and constraint.endswith("_pkey")
-    return history or constraint == "commits_pkey"
+    return history or constraint == COMMITS_KEY

@@ -85,10 +85,10 @@ class Repair:
         return {"loaded": found}
 
     def begin(self, execution_ids: list[bytes]) -> None:
-        """Queue the first decision of executions that have none, and the timers of the others."""
+        """Queue the first decision of executions that have none; of those that cannot be loaded the writer hears so."""
         for execution_id in execution_ids:
             live = self._live.get(execution_id)
-            if live is not None and live.state.status is ExecutionStatus.PENDING:
+            if live is None or live.state.status is ExecutionStatus.PENDING:
                 self._put(Item(execution_id, Begin()))
 
     async def tasks(self) -> dict[str, int]:
@@ -125,7 +125,25 @@ class Repair:
         except BusError:
             return False
 
+    def _fitting(self, again: list[tuple[Live, int]]) -> list[tuple[Live, int]]:
+        """What the windows have room for. After a takeover far more may wait: its outputs are not loaded for nothing."""
+        room: dict[str, int] = {}
+        fitting: list[tuple[Live, int]] = []
+        for live, node in again:
+            flight = live.in_flight.get(node)
+            if flight is None:
+                continue
+            if not flight.queue:
+                queue = live.state.workflow.nodes[node].task_queue
+                left = room.setdefault(queue, self._dispatcher.room(queue))
+                if left <= 0:
+                    continue
+                room[queue] = left - 1
+            fitting.append((live, node))
+        return fitting
+
     async def _publish_again(self, again: list[tuple[Live, int]]) -> int:
+        again = self._fitting(again)
         bare = [live for live, _ in again if not live.state.values.complete]
         if bare:
             await self._loader.load_outputs(bare)
@@ -134,10 +152,8 @@ class Repair:
             flight = live.in_flight.get(node)
             if self._live.get(live.id) is not live or flight is None or flight.runner_id:
                 continue
-            queue = live.state.workflow.nodes[node].task_queue
-            if flight.queue or self._dispatcher.room(queue) > 0:
-                self._dispatcher.publish_again(live, node)
-                count += 1
+            self._dispatcher.publish_again(live, node)
+            count += 1
         if count:
             self._metrics.repairs.of("task").inc(count)
         return count

@@ -11,8 +11,9 @@ import orjson
 import pytest
 import structlog
 
+from services.adapters.wire.tasks import encode_result
 from services.core.ids import uuid_text
-from services.core.tasks import VALUE_BYTES_MAX, Failure
+from services.core.tasks import VALUE_BYTES_MAX, Failure, Result
 from services.runner.outcomes import DETAILS_BYTES_MAX, MESSAGE_CHARACTERS_MAX, failed, succeeded, timed_out
 from tests.services.runner.rig import Rig
 from weconnect import App, Context, NodeFailure, NonRetryable
@@ -191,3 +192,25 @@ async def test_parameters_that_cannot_be_resolved_fail_the_node(rig: Rig) -> Non
     assert failure is not None and failure.type == "VALIDATION"
     failure = (await rig.run(rig.task("log", {"message": "x", "level": "LOUD"}))).failure
     assert failure is not None and failure.type == "VALIDATION"
+
+
+class Unspeakable(NodeFailure):
+    """Whoever asks it for its type ends the process, were it let."""
+
+    @property
+    def type(self) -> str:
+        raise SystemExit(3)
+
+    @type.setter
+    def type(self, value: str) -> None:
+        """Nothing is kept."""
+
+
+@pytest.mark.parametrize(
+    "error", [NodeFailure("\ud800", "\ud800"), Unspeakable(), NodeFailure("T", "m", details={"a": "\ud800"})]
+)
+def test_whatever_a_handler_raises_can_be_sent(error: BaseException) -> None:
+    """A result that cannot be made would hold its execution until its timeout, with a runner that beats for it."""
+    failure = failed(error)
+    encode_result(Result(1, bytes(16), 0, 1, 0, 0, None, failure, False))
+    assert failure.type in {"?", "T", "NODE_EXECUTION"}
