@@ -31,7 +31,8 @@ from services.monitor.servicer.status import MonitorServicer
 CONNECTIONS = 2
 READER = "monitor"
 INTERVAL_SECONDS = 1.0
-CLOCK_SECONDS = 5.0
+ASK_SECONDS = 2.0
+ASK_MS = 3000
 # Commits of this long are rolled up together while hints come in.
 LOOK_SECONDS_MIN = 0.75
 TOLERATED = (DatabaseUnavailableError, BusError, OSError, TimeoutError)
@@ -56,7 +57,13 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
     process.on_drain("database", pool.close)
     await until_schema_known(pool)
     readiness.ready("database")
-    bus = await connect(settings.nats.url, settings.nats.credentials or None, "monitor")
+    bus = await connect(
+        settings.nats.url,
+        settings.nats.credentials or None,
+        "monitor",
+        on_reconnected=lambda: readiness.ready("nats"),
+        on_disconnected=lambda: readiness.unready("nats", "no connection"),
+    )
     process.on_drain("nats", bus.close)
     readiness.ready("nats")
 
@@ -71,7 +78,13 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
     await server.start()
     process.on_drain("grpc", server.drain, timeout_s=30.0)
     process.start(server.stream_duty())
-    _run(process, bus, rollups, ClockDuty(clock, SessionStore(pool)), DutyMetrics(registry))
+    # Whether the database answers is asked on a connection of its own: a silent one is cut, and told, within seconds.
+    asking = Pool(
+        settings.database_url, size=1, statement_timeout_ms=ASK_MS, application_name="wc-monitor-ask"
+    )
+    process.on_drain("ask", asking.close)
+    database = DatabaseDuty(clock, SessionStore(asking), readiness, servicer)
+    _run(process, bus, rollups, database, DutyMetrics(registry))
 
     async def announce_drain() -> None:
         servicer.draining = True
@@ -80,26 +93,38 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
     process.on_drain("announce", announce_drain)
 
 
-def _run(process: Process, bus: Bus, rollups: Rollups, clock: ClockDuty, metrics: DutyMetrics) -> None:
+def _run(process: Process, bus: Bus, rollups: Rollups, database: DatabaseDuty, metrics: DutyMetrics) -> None:
     duty = Duty("rollups", rollups.run_once, INTERVAL_SECONDS, tolerated=TOLERATED, metrics=metrics)
     process.start(duty)
-    process.start(Duty("clock", clock.run_once, CLOCK_SECONDS, tolerated=TOLERATED, metrics=metrics))
+    process.start(Duty("database", database.run_once, ASK_SECONDS, tolerated=TOLERATED, metrics=metrics))
     hints = Hints(duty.wake)
     bus.subscribe(topology.COMMITS, hints.hear)
     process.on_drain("hints", hints.close)
 
 
-class ClockDuty:
-    """Learns how far this machine's clock is from the database's."""
+class DatabaseDuty:
+    """Asks the database for the time: learns the clock's offset, and whether it answers at all."""
 
-    def __init__(self, clock: SystemClock, sessions: SessionStore) -> None:
+    def __init__(
+        self, clock: SystemClock, sessions: SessionStore, readiness: Readiness, servicer: MonitorServicer
+    ) -> None:
         self._clock = clock
         self._sessions = sessions
+        self._readiness = readiness
+        self._servicer = servicer
 
     async def run_once(self) -> dict[str, int]:
-        """One reading."""
+        """One question."""
         asked_at = self._clock.monotonic()
-        self._clock.observe(await self._sessions.database_now(), asked_at)
+        try:
+            now = await self._sessions.database_now()
+        except DatabaseUnavailableError:
+            self._servicer.database_connected = False
+            self._readiness.unready("database", "does not answer")
+            raise
+        self._clock.observe(now, asked_at)
+        self._servicer.database_connected = True
+        self._readiness.ready("database")
         return {"offset_us": self._clock.offset_us}
 
 

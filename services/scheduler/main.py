@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 from services.adapters.bus import Bus, BusError
 from services.adapters.cel import CelCompiler
@@ -34,6 +35,7 @@ from services.scheduler.ownership import Identity
 from services.scheduler.servicer.status import SchedulerServicer
 
 READ_CONNECTIONS = 4
+READINESS_SECONDS = 0.5
 # A lease is renewed every 1.5 s and ends after 6 s: whatever hangs longer is tried anew.
 LEASE_STATEMENT_MS = 3000
 
@@ -59,7 +61,13 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
     pool, lease_pool = _pools(process, settings.database_url)
     await until_schema_known(pool)
     readiness.ready("database")
-    bus = await connect(settings.nats.url, settings.nats.credentials or None, "scheduler")
+    bus = await connect(
+        settings.nats.url,
+        settings.nats.credentials or None,
+        "scheduler",
+        on_reconnected=lambda: readiness.ready("nats"),
+        on_disconnected=lambda: readiness.unready("nats", "no connection"),
+    )
     process.on_drain("nats", bus.close)
     readiness.ready("nats")
 
@@ -82,7 +90,22 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
 
     await engine.observe_clock()
     await _run(process, engine, DutyMetrics(registry))
-    readiness.ready("session")
+    process.start(Duty("readiness", partial(_tell_readiness, engine, clock, readiness), READINESS_SECONDS))
+
+    async def announce_drain() -> None:
+        readiness.drain()
+        server.health.leave()
+
+    process.on_drain("announce", announce_drain)
+
+
+async def _tell_readiness(engine: Engine, clock: SystemClock, readiness: Readiness) -> None:
+    """A scheduler whose lease has ended decides nothing: the database is away, or frozen, or another has taken over."""
+    ownership = engine.ownership
+    if ownership.session and clock.now() < ownership.lease_until:
+        readiness.ready("session")
+    else:
+        readiness.unready("session", "no session, or its lease was not renewed")
 
 
 def _pools(process: Process, database_url: str) -> tuple[Pool, Pool]:

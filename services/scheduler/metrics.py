@@ -73,8 +73,9 @@ class SchedulerMetrics:
                     self.ended.of(event.status, change.live.state.info.mode).inc()
         self.outcomes.of("committed").inc()
         self.commit_events.observe(events)
-        if batch.quarantines:
-            self.quarantined.inc(len(batch.quarantines))
+        held = sum(1 for why in batch.quarantines.values() if why is not None)
+        if held:
+            self.quarantined.inc(held)
         self.events += events
         self.commits += 1
         self.last_events, self.last_executions = events, executions

@@ -34,20 +34,10 @@ class Wakes:
                 found.append(execution_id)
         return found
 
-    def next(self) -> int | None:
-        """Instant of the earliest wake, or None."""
-        while self._heap:
-            at, execution_id = self._heap[0]
-            live = self._live.get(execution_id)
-            if live is not None and live.wake_at == at:
-                return at
-            heappop(self._heap)
-        return None
-
     @property
     def size(self) -> int:
-        """Entries in the heap."""
-        return len(self._heap)
+        """Executions in memory that will be looked at again."""
+        return sum(1 for live in self._live.values() if live.wake_at)
 
     def clear(self) -> None:
         """Forget everything."""
