@@ -19,10 +19,18 @@ class Clock(Protocol):
         """Seconds of a clock that never jumps; only differences mean anything."""
 
 
+# Counts on while the machine sleeps, where there is such a clock; never steps.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class SystemClock:
-    """The machine's clock, corrected by the offset that replies of the database show."""
+    """The machine's clock as it was at the start, corrected by the offset that replies of the database show.
+
+    Time goes on by a steady clock from there: somebody who sets the machine's clock must not end every execution.
+    """
 
     def __init__(self) -> None:
+        self._began_us = (time.time_ns() - time.clock_gettime_ns(_STEADY)) // 1000
         self._offset_us = 0
         self._round_trip_s = float("inf")
         self._observed_at = float("-inf")
@@ -34,7 +42,7 @@ class SystemClock:
 
     def now(self) -> int:
         """Microseconds since the Unix epoch, UTC, in database time."""
-        return time.time_ns() // 1000 + self._offset_us
+        return time.clock_gettime_ns(_STEADY) // 1000 + self._began_us + self._offset_us
 
     def monotonic(self) -> float:
         """Seconds of a clock that never jumps."""
@@ -51,7 +59,7 @@ class SystemClock:
         fresh = replied_at - self._observed_at < OBSERVATION_LIFETIME_S
         if fresh and round_trip_s > self._round_trip_s:
             return
-        middle = time.time_ns() // 1000 - int(round_trip_s * 500_000)
+        middle = self.now() - self._offset_us - int(round_trip_s * 500_000)
         self._offset_us = database_at - middle
         self._round_trip_s = round_trip_s
         self._observed_at = replied_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -45,6 +46,17 @@ def test_clock_follows_the_database() -> None:
     worse = clock.monotonic() - 1.0
     clock.observe(clock.now() + 50_000_000, worse)
     assert clock.offset_us < 5_100_000, "a slow round trip does not overrule a fast one"
+
+
+def test_setting_the_machines_clock_moves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SystemClock()
+    clock.observe(clock.now() + 5_000_000, clock.monotonic())
+    before = clock.now()
+    wall = time.time_ns() + 3_600 * 1_000_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: wall)
+    assert 0 <= clock.now() - before < 1_000_000
+    clock.observe(before, clock.monotonic())
+    assert abs(clock.now() - before) < 1_000_000
 
 
 def _env(**changes: str) -> config.Environment:
