@@ -53,13 +53,12 @@ if sys.implementation.name == "cpython" and sys.version_info < (3, 12):
 class CelProgram:
     """A compiled CEL expression over declared names."""
 
-    __slots__ = ("_bounds", "_evaluate", "_grouped", "_names", "_parts", "result_type", "source")
+    __slots__ = ("_bounds", "_evaluate", "_grouped", "_names", "_parts", "source")
 
     def __init__(
         self, source: str, names: tuple[str, ...], expression: cel.Expression, bounds: Bounds
     ) -> None:
         self.source = source
-        self.result_type = _type_name(expression.return_type())
         self._names = tuple(name for name in names if "." not in name)
         self._grouped = tuple((name, *name.split(".", 1)) for name in names if "." in name)
         self._evaluate = expression.eval

@@ -23,8 +23,6 @@ class PathProgram:
 
     __slots__ = ("_binding", "_fields", "source")
 
-    result_type = "dyn"
-
     def __init__(self, source: str, binding: str, fields: tuple[str, ...]) -> None:
         self.source = source
         self._binding = binding

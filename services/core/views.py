@@ -62,7 +62,7 @@ class NodeRunView:
 
     `scheduled_at` and `started_at` are those of its first attempt. `error` is the final one, or the last while the
     node is open. `max_attempts` is 0 for unlimited and for nodes decided in the scheduler. `output_sequence` is the
-    history sequence of the event with its output, in SUCCESS only. `next_attempt_at` is given while RETRYING.
+    history sequence of the event with its output, in SUCCESS only.
     """
 
     index: int
@@ -78,7 +78,6 @@ class NodeRunView:
     started_at: int | None
     ended_at: int | None
     wait: Wait | None
-    next_attempt_at: int | None
     error: NodeError | None
     port: str
     continued: bool
@@ -165,7 +164,6 @@ def node_run(state: ExecutionState, index: int) -> NodeRunView:
         started_at=_first_start(node),
         ended_at=node.ended_at or None,
         wait=_wait(state, index, node),
-        next_attempt_at=node.due_at if node.status is _S.RETRYING else None,
         error=node.error,
         port=node.port if node.status is _S.SUCCESS else "",
         continued=node.continued,

@@ -70,7 +70,6 @@ class MemoryHub:
         self.faults = faults or Faults()
         self.stopped = False
         """True while the server is down: nothing passes, and buses have no connection."""
-        self.carried = 0
         self.lost = 0
         self.doubled = 0
         self._interests: list[Interest] = []
@@ -122,7 +121,6 @@ class MemoryHub:
     def carry(self, arrive: Callable[[], None], lost: Callable[[], None] | None = None) -> None:
         """Lets something arrive: once, not at all (then `lost` is called at once), or twice."""
         faults, dice = self.faults, self.dice
-        self.carried += 1
         if self.stopped or dice.random() < faults.lost:
             self.lost += 1
             if lost is not None:

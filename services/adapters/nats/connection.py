@@ -58,7 +58,6 @@ class NatsBus:
         self._inbox: Subscription | None = None
         self._payload_max = MESSAGE_BYTES_MAX
         self.dropped = 0
-        self.reconnections = 0
 
     # Connection
 
@@ -116,7 +115,6 @@ class NatsBus:
             self._disconnected.call()
             while not await self._attempt():  # noqa: ASYNC110  there is nothing to wait for but time
                 await asyncio.sleep(self._dice.uniform(*RECONNECT_WAIT_SECONDS))
-            self.reconnections += 1
             logger.info("nats: connected again")
             self._reconnected.call()
 

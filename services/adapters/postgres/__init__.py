@@ -18,7 +18,7 @@ sessions.SessionStore(pool, lease_us=)      .open(holder, address, events_versio
     .database_now() -> us
 executions.ExecutionStore(pool)             for the owner of the shards, never for clients
     .by_ids(ids)   .awake(shards, limit, after=None)   .due(shards, limit)   .quarantined(shards, limit)
-    .next_wake(shards) -> us | None   .counts(shards) -> (awake, asleep, quarantined)
+    .counts(shards) -> (awake, asleep, quarantined)
     .inputs(ids) -> {id: bytes | None}   .versions(ids) -> [VersionRow]
     .history_after([(id, sequence)])   .rows_with([(id, sequence)]) -> [HistoryRow]
     .unanswered_commands(shards, limit) -> [CommandRow]
@@ -29,14 +29,12 @@ For api
 starts.StartWriter(url)                     .put(StartRequest) -> StartResult, committed; .close()
 starts.IdempotencyKeys(pool)                .execution_of(org, key) -> StartResult | None
 commands.CommandWriter(url)                 .put(NewCommand) -> CommandRow, recorded; .close()
-commands.CommandStore(pool)                 .decided(ids)   .by_ids(org, ids)   .by_request(org, request_id)
+commands.CommandStore(pool)                 .decided(ids)
 workflows.WorkflowStore(pool)               .create(org, name, NewVersion)   .update(org, workflow_id, NewVersion)
-    -> Saved | None   .by_id   .by_name   .list(org, limit=, after_name=, prefix=)   .version(org, id, number)
-    .version_by_id(org, id)   .list_versions(org, id, limit=, before=)
+    -> Saved | None   .by_id   .by_name   .version(org, id, number)
 lists.ExecutionLists(pool)                  .list(org, ExecutionFilter, limit=, after=, oldest_first=, payloads=)
-    .get(org, id)   .get_many(org, ids) -> [ExecutionRecord]
-feed.CommitFeed(pool)                       .heads() -> {session: number}   .after({session: number}, limit)
-    .last_sequences(ids) -> {id: sequence}  .history(org, id, after=, limit=) -> [HistoryRow]
+    -> [ExecutionRecord]
+feed.CommitFeed(pool)                       .last_sequences(ids) -> {id: sequence}   .history(org, id, after=, limit=) -> [HistoryRow]
 
 For the monitor and duties
 rollups.RollupStore(pool, reader)           .next_commits(limit) -> ([CommitRow], [CursorMove])

@@ -26,9 +26,7 @@ _LOOK_UP = (
     " from unnest(%s::text[], %s::text[]) with ordinality as w (organization_id, request_id, position)"
     " join commands c on c.organization_id = w.organization_id and c.request_id = w.request_id"
 )
-_BY_IDS = f"select {COMMAND_COLUMNS} from commands c where c.id = any(%s::uuid[]) and c.organization_id = %s"
 _DECIDED = f"select {COMMAND_COLUMNS} from commands c where c.id = any(%s::uuid[]) and c.verdict is not null"
-_BY_REQUEST = f"select {COMMAND_COLUMNS} from commands c where c.organization_id = %s and c.request_id = %s"
 
 
 class CommandWriter(GroupInsert[NewCommand, CommandRow]):
@@ -79,17 +77,6 @@ class CommandStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def by_ids(self, organization_id: str, command_ids: Sequence[bytes]) -> list[CommandRow]:
-        """Commands of an organization by id, in any order."""
-        return [
-            command_of(row) for row in await self._pool.fetch(_BY_IDS, (uuids(command_ids), organization_id))
-        ]
-
     async def decided(self, command_ids: Sequence[bytes]) -> list[CommandRow]:
         """Those of the commands that have a verdict: one query for all that api waits for."""
         return [command_of(row) for row in await self._pool.fetch(_DECIDED, (uuids(command_ids),))]
-
-    async def by_request(self, organization_id: str, request_id: str) -> CommandRow | None:
-        """The command that was recorded for a request id."""
-        rows = await self._pool.fetch(_BY_REQUEST, (organization_id, request_id))
-        return command_of(rows[0]) if rows else None

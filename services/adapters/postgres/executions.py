@@ -28,11 +28,6 @@ _DUE = (
     " order by wake_at limit %s) d"
     f" order by d.wake_at limit %s"
 )
-_NEXT_WAKE = (
-    "select min(w.wake_at) from unnest(%s::smallint[]) as s (shard) cross join lateral"
-    " (select wake_at from open_executions where asleep and shard = s.shard and wake_at is not null"
-    " order by wake_at limit 1) w"
-)
 _QUARANTINED = f"{_OPEN} where asleep and shard = any(%s::smallint[]) and quarantine is not null limit %s"
 _COUNTS = (
     "select count(*) filter (where not asleep), count(*) filter (where asleep),"
@@ -90,11 +85,6 @@ class ExecutionStore:
         """Sleepers of the shards whose `wake_at` has passed by the database's clock, earliest first."""
         parameters = (smallints(shards), Bigint(limit), Bigint(limit))
         return [_open(row) for row in await self._pool.fetch(_DUE, parameters)]
-
-    async def next_wake(self, shards: Sequence[int]) -> int | None:
-        """Earliest `wake_at` of the shards' sleepers, which may have passed; None when nothing is set."""
-        rows = await self._pool.fetch(_NEXT_WAKE, (smallints(shards),))
-        return None if rows[0][0] is None else int(rows[0][0])
 
     async def quarantined(self, shards: Sequence[int], limit: int) -> list[OpenExecution]:
         """Rows of the shards that are held because the core failed on them."""

@@ -1,27 +1,13 @@
-"""The feed of commits and the histories behind it: how watchers and the monitor learn what happened.
-
-Numbers of a session have no holes and become visible in order, since a session makes one commit at a time; so
-a cursor per session loses nothing, which a cursor over an identity column would.
-"""
+"""Histories as watchers read them: how far each is, and what came after a sequence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from services.adapters.postgres.binary import Bigint, Uuid, bigints, uuids
+from services.adapters.postgres.binary import Bigint, Uuid, uuids
 from services.adapters.postgres.pool import Pool
-from services.core.records import CommitRow, HistoryRow
+from services.core.records import HistoryRow
 
-_AFTER = (
-    "select c.session, c.number, c.kind, c.at, c.digest from unnest(%s::bigint[], %s::bigint[]) as w (session, after)"
-    " cross join lateral (select * from commits x where x.session = w.session and x.number > w.after"
-    " order by x.number limit %s) c order by c.session, c.number"
-)
-# Sessions whose closing row is read are over; the index makes this one probe a session.
-_HEADS = (
-    "select s.id, coalesce((select max(number) from commits c where c.session = s.id), 0)"
-    " from sessions s where not s.closed or s.started_at > clock_timestamp() - interval '1 day'"
-)
 _LAST = (
     "select w.id, h.last_sequence from unnest(%s::uuid[]) as w (id) cross join lateral"
     " (select last_sequence from execution_history x where x.execution_id = w.id"
@@ -41,20 +27,10 @@ _HISTORY = (
 
 
 class CommitFeed:
-    """Reads commits and histories for watchers."""
+    """Reads histories for watchers."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-
-    async def heads(self) -> dict[int, int]:
-        """Number of the last commit of each session that is open or young; 0: none yet. A cursor to start from."""
-        return {int(session): int(number) for session, number in await self._pool.fetch(_HEADS)}
-
-    async def after(self, cursors: Mapping[int, int], limit: int) -> list[CommitRow]:
-        """Commits after each cursor (session → number), at most `limit` of a session, in order of numbers."""
-        sessions = sorted(cursors)
-        parameters = (bigints(sessions), bigints(cursors[s] for s in sessions), Bigint(limit))
-        return [CommitRow(*row) for row in await self._pool.fetch(_AFTER, parameters)]
 
     async def last_sequences(self, execution_ids: Sequence[bytes]) -> dict[bytes, int]:
         """Last sequence of each execution that has a history: one query for all that were silent."""

@@ -89,21 +89,6 @@ def list_text(shape: Shape) -> str:
 
 
 @lru_cache(maxsize=1)
-def by_ids_text() -> str:
-    """Executions of an organization by `ids`, with their payloads."""
-    return _compiled(
-        union_all(
-            *(
-                _columns(table, payloads=True).where(
-                    table.c.organization_id == bind("organization_id", type_=_TEXT),
-                    table.c.execution_id == func.any(bind("ids", type_=_UUIDS)),
-                )
-                for table in (open_executions, executions)
-            )
-        )
-    )
-
-
 def _compiled(statement: Any) -> str:
     dialect = postgresql.psycopg.dialect()  # type: ignore[no-untyped-call]
     return str(statement.compile(dialect=dialect))

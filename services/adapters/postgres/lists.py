@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from services.adapters.ids import lowest_id
-from services.adapters.postgres.binary import Bigint, Jsonb, Timestamp, Uuid, texts, uuids
+from services.adapters.postgres.binary import Bigint, Jsonb, Timestamp, Uuid, texts
 from services.adapters.postgres.connection import Row
 from services.adapters.postgres.list_statement import (
     PENDING,
     RESULT_COLUMNS,
     RUNNING,
     Shape,
-    by_ids_text,
     list_text,
 )
 from services.adapters.postgres.pool import Pool
@@ -64,18 +63,6 @@ class ExecutionLists:
         text = list_text(Shape(names, oldest_first, payloads))
         parameters.update(organization_id=organization_id, limit=Bigint(limit))
         return [_record(row) for row in await self._pool.fetch(text, parameters)]
-
-    async def get(self, organization_id: str, execution_id: bytes) -> ExecutionRecord | None:
-        """One execution with its payloads; None when there is none in the organization."""
-        found = await self.get_many(organization_id, [execution_id])
-        return found[0] if found else None
-
-    async def get_many(
-        self, organization_id: str, execution_ids: Sequence[bytes]
-    ) -> Sequence[ExecutionRecord]:
-        """Executions of the organization by id, with their payloads, in any order."""
-        parameters = {"organization_id": organization_id, "ids": uuids(execution_ids)}
-        return [_record(row) for row in await self._pool.fetch(by_ids_text(), parameters)]
 
 
 def _parameters(wanted: ExecutionFilter) -> dict[str, Any]:

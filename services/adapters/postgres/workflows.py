@@ -5,7 +5,6 @@ Saving the same content again makes no version; two savers of one workflow take 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.adapters.postgres.binary import Bigint, Smallint, Timestamp, Uuid
@@ -17,7 +16,6 @@ _WORKFLOW = "id, organization_id, name, latest_version, created_at, updated_at, 
 _VERSION = (
     "id, workflow_id, organization_id, version, definition, content_hash, hash_form, created_at, created_by"
 )
-_VERSION_LISTED = _VERSION.replace("definition", "''::bytea")
 _INSERT_WORKFLOW = (
     f"insert into workflows ({_WORKFLOW}) values (%s, %s, %s, 0, %s, %s, %s)"
     " on conflict (organization_id, name) do nothing"
@@ -29,17 +27,7 @@ _INSERT_VERSION = f"insert into workflow_versions ({_VERSION}) values (%s, %s, %
 _ADVANCE = f"update workflows set latest_version = %s, updated_at = %s where id = %s returning {_WORKFLOW}"
 _BY_ID = f"select {_WORKFLOW} from workflows where organization_id = %s and id = %s"
 _BY_NAME = f"select {_WORKFLOW} from workflows where organization_id = %s and name = %s"
-_LIST = (
-    f"select {_WORKFLOW} from workflows where organization_id = %s and name > %s"
-    " and (%s::text is null or starts_with(name, %s::text)) order by name limit %s"
-)
 _VERSION_BY_NUMBER = f"select {_VERSION} from workflow_versions where organization_id = %s and workflow_id = %s and version = %s"
-_VERSION_BY_ID = f"select {_VERSION} from workflow_versions where organization_id = %s and id = %s"
-_LIST_VERSIONS = (
-    f"select {_VERSION_LISTED} from workflow_versions where organization_id = %s and workflow_id = %s"
-    " and version < %s order by version desc limit %s"
-)
-VERSION_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,30 +117,11 @@ class WorkflowStore:
         rows = await self._pool.fetch(_BY_NAME, (organization_id, name))
         return WorkflowRow(*rows[0]) if rows else None
 
-    async def list(
-        self, organization_id: str, *, limit: int, after_name: str = "", prefix: str | None = None
-    ) -> Sequence[WorkflowRow]:
-        """Workflows by name, after a name, with a prefix if one is given."""
-        parameters = (organization_id, after_name, prefix, prefix, Bigint(limit))
-        return [WorkflowRow(*row) for row in await self._pool.fetch(_LIST, parameters)]
-
     async def version(self, organization_id: str, workflow_id: bytes, version: int) -> VersionRow | None:
         """A version by its number."""
         parameters = (organization_id, Uuid(workflow_id), Bigint(version))
         rows = await self._pool.fetch(_VERSION_BY_NUMBER, parameters)
         return VersionRow(*rows[0]) if rows else None
-
-    async def version_by_id(self, organization_id: str, version_id: bytes) -> VersionRow | None:
-        """A version by its id."""
-        rows = await self._pool.fetch(_VERSION_BY_ID, (organization_id, Uuid(version_id)))
-        return VersionRow(*rows[0]) if rows else None
-
-    async def list_versions(
-        self, organization_id: str, workflow_id: bytes, *, limit: int, before: int = VERSION_MAX
-    ) -> Sequence[VersionRow]:
-        """Versions, newest first, below a number, without their definitions."""
-        parameters = (organization_id, Uuid(workflow_id), Bigint(before), Bigint(limit))
-        return [VersionRow(*row) for row in await self._pool.fetch(_LIST_VERSIONS, parameters)]
 
 
 async def _same(connection: Connection, workflow: WorkflowRow, new: NewVersion) -> VersionRow | None:

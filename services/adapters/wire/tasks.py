@@ -138,15 +138,8 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def encode_results(batch: ResultBatch) -> bytes:
-    """Bytes of a batch of results for one shard."""
-    m = pb.ResultBatch(runner_id=batch.runner_id)
-    m.results.extend([_result_message(r) for r in batch.results])
-    return m.SerializeToString()
-
-
 def decode_results(data: bytes) -> ResultBatch:
-    """Batch of `encode_results` or `join_results`; raises `WireError`."""
+    """Batch of `join_results`; raises `WireError`."""
     m = _parse(pb.ResultBatch, data, "not a batch of results")
     return ResultBatch(m.runner_id, [_result(r) for r in m.results])
 

@@ -58,7 +58,6 @@ async def test_commit_keeps_every_part(
         assert second.at >= first.at
         [due] = await store.due([7], 10)
         assert (due.start, due.sequence, due.snapshot) == (sleeping, 2, b"snap")
-        assert await store.next_wake([7]) == now - 1
         [quarantined] = await store.quarantined([7], 10)
         assert quarantined.quarantine == b"boom\x00"
         wakes, quarantines = [waking.execution_id], [(held.execution_id, None)]

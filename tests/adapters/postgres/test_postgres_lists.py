@@ -106,16 +106,3 @@ def _with(listed: NewExecution, made: NewExecution) -> NewExecution:
     """What was made, with the payloads that a list leaves out: none."""
     assert listed.input is None
     return made if listed.execution_id == made.execution_id else listed
-
-
-async def test_get_is_of_the_organization_only(
-    database_url: str, pool: Pool, sessions: SessionStore, now: int
-) -> None:
-    made = await populate(database_url, pool, sessions, now)
-    lists = ExecutionLists(pool)
-    for index, status in ((0, "success"), (5, "running"), (9, "pending")):
-        record = await lists.get("acme", made[index].execution_id)
-        assert record is not None
-        assert (record.start, record.status) == (made[index], status)
-        assert await lists.get("other", made[index].execution_id) is None
-    assert len(await lists.get_many("acme", [e.execution_id for e in made])) == 10

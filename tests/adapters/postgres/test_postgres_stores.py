@@ -62,23 +62,9 @@ async def test_versions_are_made_by_new_content_only(pool: Pool, now: int) -> No
     assert await store.by_id("other", workflow_id) is None
     assert await store.version("acme", workflow_id, 2) == second.version
     assert await store.version("other", workflow_id, 2) is None
-    assert await store.version_by_id("acme", created.version.version_id) == created.version
     assert await ExecutionStore(pool).versions([second.version.version_id]) == [second.version]
-    listed = await store.list_versions("acme", workflow_id, limit=10)
-    assert [(v.version, v.definition) for v in listed] == [(2, b""), (1, b"")]
-    assert [v.version for v in await store.list_versions("acme", workflow_id, limit=1, before=2)] == [1]
     with pytest.raises(DataRefusedError):
         await pool.fetch("update workflow_versions set definition = ''")
-
-
-async def test_workflows_are_listed_by_name(pool: Pool, now: int) -> None:
-    store = WorkflowStore(pool)
-    for name in ("b", "a", "ab", "c"):
-        await store.create("acme", name, version(now, b"1"))
-    await store.create("other", "aa", version(now, b"1"))
-    assert [w.name for w in await store.list("acme", limit=3)] == ["a", "ab", "b"]
-    assert [w.name for w in await store.list("acme", limit=3, after_name="ab")] == ["b", "c"]
-    assert [w.name for w in await store.list("acme", limit=3, prefix="a")] == ["a", "ab"]
 
 
 async def test_two_savers_take_turns(pool: Pool, now: int) -> None:

@@ -66,18 +66,13 @@ def results() -> list[Result]:
 
 
 def test_results_survive() -> None:
-    batch = ResultBatch("runner", results())
-    assert wire.decode_results(wire.encode_results(batch)) == batch
-
-
-def test_joined_results_are_a_batch() -> None:
     joined = wire.join_results("runner", [wire.encode_result(r) for r in results()])
     assert wire.decode_results(joined) == ResultBatch("runner", results())
 
 
 def test_surrogates_in_a_failure_do_not_break_it() -> None:
     result = Result(1, ID, 0, 1, 0, 0, failure=Failure("X", "bad \ud800"))
-    decoded = wire.decode_results(wire.encode_results(ResultBatch("r", [result]))).results[0]
+    decoded = wire.decode_results(wire.join_results("r", [wire.encode_result(result)])).results[0]
     assert decoded.failure is not None and decoded.failure.message == "bad ?"
 
 
