@@ -16,12 +16,13 @@ from tests.faults.graphs import cases
 from tests.faults.load import Journal, Load
 from tests.faults.oracle import Evidence, check_logs, check_rollups, doubled_attempts, gather, judge
 from tests.faults.truth import Truth
-from tests.support.client import Client
+from tests.support.client import Client, status_of
 from tests.support.stack import StackUnderTest
 from tests.support.streams import messages_in_streams
 from tests.support.waiting import until
 
 HEALING_SECONDS = 60.0
+SAMPLE = 12
 COUNTS = {"api": 1, "scheduler": 2, "runner": 3, "monitor": 1}
 
 
@@ -67,6 +68,7 @@ async def run_campaign(
         evidence = await gather([load], stack.ledger.effects(), truth)
         wrong += [f"{part.name} has ended by itself" for part in stack.parts if not part.running]
         wrong += judge(evidence) + await _settle(evidence, truth, stack, over + healing_s)
+        wrong += await _seen_by_clients(client, evidence, random.Random(seed))
         return Verdict(wrong, len(evidence.records), healed, len(doubled_attempts(evidence.effects)))
     finally:
         running.cancel()
@@ -114,6 +116,19 @@ async def _settle(evidence: Evidence, truth: Truth, stack: StackUnderTest, deadl
     except AssertionError:
         return await wrong()
     return []
+
+
+async def _seen_by_clients(client: Client, evidence: Evidence, rng: random.Random) -> list[str]:
+    """The api tells of an execution what its row and its history say."""
+    wrong: list[str] = []
+    for execution_id in rng.sample(sorted(evidence.records), min(SAMPLE, len(evidence.records))):
+        record = evidence.records[execution_id]
+        execution = (await client.get(execution_id)).execution
+        told = (status_of(execution).lower(), execution.sequence, len(await client.history(execution_id)))
+        kept = (record.row.status, record.row.sequence, len(record.events))
+        if told != kept:
+            wrong.append(f"{execution_id}: the api tells {told}, kept is {kept}")
+    return wrong
 
 
 async def _main(directory: Path, seed: int, count: int, short: bool) -> int:

@@ -21,7 +21,7 @@ from tests.support.ledger import Effect
 CLOCK_SLACK_US = 100_000
 ROW_FIELDS = (
     "status", "completed_at", "sequence", "status_reason", "output", "error", "started_at", "nodes_executed",
-    "nodes_failed", "metrics",
+    "nodes_failed", "metrics", "snapshot",
 )  # fmt: skip
 
 
