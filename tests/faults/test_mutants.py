@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,6 +39,8 @@ GUARDS: list[tuple[Scenario, str, str]] = [
     (scenarios.rollups_miss_nothing, "rollups_from_messages", "monitor"),
 ]
 FREEZES = 40
+# A commit takes a few milliseconds: freezes meet all of its moments.
+MOMENT_SECONDS_MAX = 0.02
 
 
 @pytest.mark.parametrize("scenario", [scenario for scenario, _, _ in GUARDS])
@@ -115,11 +118,12 @@ async def test_a_frozen_process_holds_no_fence(
         cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'sdk'}"}, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    open_after = 0
+    open_after, moments = 0, random.Random(session)
     try:
         for _ in range(FREEZES):
             async with asyncio.timeout(20):
                 assert await process.stdout.readline(), "it has ended"
+            await pause(moments.uniform(0.0, MOMENT_SECONDS_MAX))
             process.send_signal(signal.SIGSTOP)
             open_after += await _still_open(pool, session)
             process.send_signal(signal.SIGCONT)
