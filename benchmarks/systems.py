@@ -24,7 +24,7 @@ from weconnect.executions.v1.execution_service_pb2_grpc import ExecutionServiceS
 from weconnect.executions.v1.workflow_service_pb2_grpc import WorkflowServiceStub
 
 INPUT = orjson.dumps(PAYLOAD)
-RUNNER_SLOTS = "256"
+RUNNER_SLOTS = "1000"
 READY_SECONDS = 30.0
 
 

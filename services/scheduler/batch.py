@@ -19,7 +19,7 @@ from services.scheduler.items import Item, Reply
 from services.scheduler.live import Live
 
 # A snapshot is written when the history since the last one outweighs it, and at least this much.
-SNAPSHOT_HISTORY_BYTES_MIN = 256 * 1024
+SNAPSHOT_HISTORY_BYTES_MIN = 1024 * 1024
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from services.core.ids import SHARDS, shard_of
 from services.core.ports import Committed
 from services.core.units import SECOND
 from services.scheduler.acting import Actor
+from services.scheduler.alarm import Alarm
 from services.scheduler.batch import Batch
 from services.scheduler.deciding import Decider
 from services.scheduler.dispatch import Dispatcher
@@ -96,8 +97,9 @@ class Engine:
         )
         self.inbox = Inbox(rows, self.owned, self._put)
         self.quarantine = Quarantine(rows, self.owned, self.writer.prepare)
+        alarm = Alarm(clock, self.wakes, self._put)
         self.sleep = Sleep(
-            clock, rows, self.loader, self.live, self.owned, self.wakes, self._put, self.writer.prepare
+            clock, rows, self.loader, self.live, self.owned, alarm, self._put, self.writer.prepare
         )
         self.hearing = Hearing(
             bus, self.owned, self._put, self.runners, self.log_writer, lambda: self._wake_duty("inbox")
@@ -134,7 +136,7 @@ class Engine:
             ("tasks", self.repair.tasks, 2.0),
             ("put-down", self.sleep.put_down, 1.0),
             ("wake", self.sleep.wake, 1.0),
-            ("timers", self.sleep.timers, 0.02),
+            ("timers", self.sleep.timers, 1.0),
             ("quarantine", self.quarantine.run_once, 30.0),
             ("sweep", self.sweeping.rows, 30.0),
             ("partitions", self.sweeping.partitions, 3600.0),

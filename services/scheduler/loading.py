@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-import orjson
-
 from services.adapters.clock import Clock
+from services.adapters.json_codec import JSON
 from services.adapters.log import get_logger
 from services.adapters.postgres.executions import ExecutionStore
 from services.adapters.wire.history import decode_events
@@ -24,43 +23,6 @@ log = get_logger(__name__)
 
 # How far apart the clocks of two processes may be; each follows the database's.
 CLOCK_MARGIN_US = 10 * SECOND
-
-
-class Json:
-    """The codec that the core borrows."""
-
-    @staticmethod
-    def loads(data: bytes) -> object:
-        """Plain Python of JSON bytes."""
-        return orjson.loads(data)
-
-    @staticmethod
-    def dumps(value: object) -> bytes:
-        """JSON bytes."""
-        return orjson.dumps(value)
-
-
-JSON = Json()
-
-
-def info_of(row: OpenExecution) -> ExecutionInfo:
-    """What the core knows of an execution before its first event."""
-    start = row.start
-    return ExecutionInfo(
-        id=start.execution_id,
-        organization_id=start.organization_id,
-        user_id=start.user_id,
-        workflow_id=start.workflow_id,
-        workflow_name=start.workflow_name,
-        version_id=start.version_id,
-        version=start.version,
-        mode=start.mode,
-        priority=start.priority,
-        labels=dict(start.labels),
-        created_at=start.created_at,
-        timeout_us=start.timeout_us,
-        key_root=start.key_root,
-    )
 
 
 class Loader:
@@ -147,7 +109,7 @@ class Loader:
         return row.start.created_at > self._owned_since(execution_id) + CLOCK_MARGIN_US
 
     def _fold(self, row: OpenExecution, workflow: CompiledWorkflow, history: list[HistoryRow]) -> None:
-        state = new_execution(info_of(row), workflow, Values(JSON, row.start.input or b""))
+        state = new_execution(ExecutionInfo.of(row.start), workflow, Values(JSON, row.start.input or b""))
         if row.snapshot is not None:
             restore_snapshot(state, row.snapshot)
         written = 0
@@ -171,7 +133,7 @@ class Loader:
         if workflow is None:
             return
         del self.held[row.start.execution_id]
-        state = new_execution(info_of(row), workflow, Values(JSON, row.start.input or b""))
+        state = new_execution(ExecutionInfo.of(row.start), workflow, Values(JSON, row.start.input or b""))
         for part in await self._rows.history_after([(row.start.execution_id, 0)]):
             state.sequence = part.last_sequence
             state.started_at = state.started_at or part.at

@@ -25,7 +25,6 @@ from services.adapters.postgres.logs import LogStore
 from services.adapters.postgres.pool import Pool
 from services.adapters.postgres.revision import until_schema_known
 from services.adapters.postgres.sessions import SessionStore
-from services.adapters.tokens import TokenVerifier
 from services.core.graph import RetryDefaults
 from services.scheduler.config import SchedulerSettings, read_settings
 from services.scheduler.duties.sweeping import Sweeping
@@ -79,10 +78,7 @@ async def _serve(process: Process, settings: SchedulerSettings) -> None:
     engine.connect(publisher)
     process.on_drain("publisher", publisher.close)
 
-    token = settings.server.token
-    verifier = TokenVerifier(token.public_key, token.issuer, token.audience, clock)
-    channelz = settings.server.channelz
-    server = GrpcServer(settings.server.grpc, verifier, clock, registry, channelz=channelz)
+    server = GrpcServer.of(settings.server, clock, registry)
     SchedulerServicer(instance, clock, engine, bus).register(server)
     await server.start()
     process.on_drain("grpc", server.drain, timeout_s=30.0)

@@ -112,14 +112,14 @@ def _failed(message: pb.Event, e: ev.NodeFailed) -> None:
     body.started_at, body.ended_at, body.runner_id = e.started_at, e.ended_at, e.runner_id
     body.choices.extend(_choices(e.choices))
     body.taken.extend(e.taken)
-    _put_error(body.error, e.error)
+    put_error(body.error, e.error)
 
 
 def _retrying(message: pb.Event, e: ev.NodeRetrying) -> None:
     body = message.node_retrying
     body.node, body.attempt, body.retry_at = e.node, e.attempt, e.retry_at
     body.started_at, body.ended_at, body.runner_id = e.started_at, e.ended_at, e.runner_id
-    _put_error(body.error, e.error)
+    put_error(body.error, e.error)
 
 
 def _lost(message: pb.Event, e: ev.AttemptLost) -> None:
@@ -163,10 +163,11 @@ def _execution_ended(message: pb.Event, e: ev.ExecutionEnded) -> None:
     body = message.execution_ended
     body.status, body.output = e.status, e.output
     if e.error is not None:
-        _put_error(body.error, e.error)
+        put_error(body.error, e.error)
 
 
-def _put_error(message: pb.Error, error: NodeError) -> None:
+def put_error(message: pb.Error, error: NodeError) -> None:
+    """Write an error in its place."""
     encoded = encode_error(error)
     assert encoded is not None
     message.CopyFrom(encoded)

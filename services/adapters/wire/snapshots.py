@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heapq import heappush
 
-from services.adapters.wire.history import UnknownEvent, decode_error, encode_error
+from services.adapters.wire.history import UnknownEvent, decode_error, encode_error, put_error
 from services.core.events import EVENTS_VERSION, EdgeOutcome
 from services.core.machine.edges import make_ready
 from services.core.machine.timers import (
@@ -21,7 +21,7 @@ from weconnect.internal.v1 import history_pb2 as pb
 
 def encode_snapshot(state: ExecutionState) -> bytes:
     """Snapshot of a state at its sequence."""
-    return pb.Snapshot(
+    message = pb.Snapshot(
         events_version=EVENTS_VERSION,
         sequence=state.sequence,
         status=state.status,
@@ -31,16 +31,16 @@ def encode_snapshot(state: ExecutionState) -> bytes:
         grace_until=state.grace_until,
         ended_at=state.ended_at,
         error=encode_error(state.error),
-        nodes=[
-            _encode_node(index, node)
-            for index, node in enumerate(state.nodes)
-            if node.status is not NodeStatus.PENDING or node.decided
-        ],
         cancel_reason=state.cancel_reason.encode("utf-8", "replace"),
         cancelled_by=state.cancelled_by,
         output_sequence=state.output_sequence,
         edges=bytes(state.edges),
-    ).SerializeToString()
+    )
+    add = message.nodes.add
+    for index, node in enumerate(state.nodes):
+        if node.status is not NodeStatus.PENDING or node.decided:
+            _encode_node(add(), index, node)
+    return message.SerializeToString()
 
 
 def restore_snapshot(state: ExecutionState, data: bytes) -> None:
@@ -72,32 +72,41 @@ def restore_snapshot(state: ExecutionState, data: bytes) -> None:
             heappush(state.timers, (state.grace_until, CANCEL_GRACE, EXECUTION, 0))
 
 
-def _encode_node(index: int, node: NodeState) -> pb.NodeSnapshot:
-    return pb.NodeSnapshot(
-        node=index,
-        status=node.status,
-        attempt=node.attempt,
-        losses=node.losses,
-        first_scheduled_at=node.first_scheduled_at,
-        scheduled_at=node.scheduled_at,
-        started_at=node.started_at,
-        ended_at=node.ended_at,
-        due_at=node.due_at,
-        waiting_for=node.waiting_for,
-        runner_id=node.runner_id,
-        error=encode_error(node.error),
-        ended_sequence=node.ended_sequence,
-        task_vars=node.task_vars,
-        vars=node.vars,
-        retries=[_encode_retry(record) for record in node.retries or ()],
-        port="" if node.port == "out" else node.port,
-        continued=node.continued,
-        cpu_seconds=node.cpu_seconds,
-        memory_bytes=node.memory_bytes,
-        decided=node.decided,
-        edge_error=node.edge_error,
-        returned_by=node.returned_by,
-    )
+def _encode_node(m: pb.NodeSnapshot, index: int, node: NodeState) -> None:
+    """Written in place, what is absent left out: a snapshot has one of these for every node."""
+    m.node, m.status, m.decided = index, node.status, node.decided
+    if node.attempt:
+        m.attempt, m.scheduled_at = node.attempt, node.scheduled_at
+        m.first_scheduled_at = node.first_scheduled_at
+        m.runner_id = node.runner_id
+    if node.started_at:
+        m.started_at = node.started_at
+    if node.ended_sequence:
+        m.ended_at, m.ended_sequence = node.ended_at, node.ended_sequence
+    if node.due_at:
+        m.due_at = node.due_at
+    if node.waiting_for:
+        m.waiting_for = node.waiting_for
+    if node.error is not None:
+        put_error(m.error, node.error)
+    if node.port != "out":
+        m.port = node.port
+    if node.task_vars:
+        m.task_vars = node.task_vars
+    if node.vars:
+        m.vars = node.vars
+    if node.losses:
+        m.losses = node.losses
+    if node.retries:
+        m.retries.extend([_encode_retry(record) for record in node.retries])
+    if node.continued:
+        m.continued = True
+    if node.cpu_seconds or node.memory_bytes:
+        m.cpu_seconds, m.memory_bytes = node.cpu_seconds, node.memory_bytes
+    if node.edge_error:
+        m.edge_error = node.edge_error
+    if node.returned_by:
+        m.returned_by = node.returned_by
 
 
 def _encode_retry(record: RetryRecord) -> pb.RetryRecord:

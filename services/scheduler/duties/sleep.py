@@ -9,11 +9,11 @@ from services.adapters.postgres.executions import ExecutionStore
 from services.core.inputs import TimersDue
 from services.core.states import ExecutionStatus
 from services.core.units import MIB, SECOND
+from services.scheduler.alarm import Alarm
 from services.scheduler.batch import Batch
 from services.scheduler.items import Item
 from services.scheduler.live import Live, LiveTable
 from services.scheduler.loading import Loader
-from services.scheduler.wakes import Wakes
 
 # An execution that wakes sooner than this stays in memory.
 NAP_US = 10 * SECOND
@@ -33,7 +33,7 @@ class Sleep:
         loader: Loader,
         live: LiveTable,
         owned: set[int],
-        wakes: Wakes,
+        alarm: Alarm,
         put: Callable[[Item], None],
         prepare: Callable[[Callable[[Batch], None]], None],
     ) -> None:
@@ -42,7 +42,7 @@ class Sleep:
         self._loader = loader
         self._live = live
         self._owned = owned
-        self._wakes = wakes
+        self._alarm = alarm
         self._put = put
         self._prepare = prepare
 
@@ -106,8 +106,5 @@ class Sleep:
         return {"woken": len(missing)}
 
     async def timers(self) -> dict[str, int]:
-        """Queue the executions in memory whose time has come."""
-        due = self._wakes.due(self._clock.now())
-        for execution_id in due:
-            self._put(Item(execution_id, TimersDue()))
-        return {"due": len(due)}
+        """Queue the executions in memory whose time has come, should the alarm have failed to ring."""
+        return {"due": self._alarm.ring()}
