@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from services.adapters.json_codec import JSON
 from services.adapters.log import get_logger
 from services.adapters.postgres.watching import WatchStore
 from services.adapters.wire.executions import Blame, ShownExecution
@@ -34,23 +35,6 @@ _FOLDED_IN_LISTS = frozenset({"running", "failed", "cancelled", "timeout"})
 log = get_logger(__name__)
 
 
-class Json:
-    """The codec that the core borrows."""
-
-    @staticmethod
-    def loads(data: bytes) -> object:
-        """Plain Python of JSON bytes."""
-        return orjson.loads(data)
-
-    @staticmethod
-    def dumps(value: object) -> bytes:
-        """JSON bytes."""
-        return orjson.dumps(value)
-
-
-JSON = Json()
-
-
 @dataclass(frozen=True, slots=True)
 class Folded:
     """An execution with its version and its state."""
@@ -60,28 +44,9 @@ class Folded:
     state: ExecutionState
 
 
-def info_of(start: NewExecution) -> ExecutionInfo:
-    """What the core knows of an execution before its first event."""
-    return ExecutionInfo(
-        id=start.execution_id,
-        organization_id=start.organization_id,
-        user_id=start.user_id,
-        workflow_id=start.workflow_id,
-        workflow_name=start.workflow_name,
-        version_id=start.version_id,
-        version=start.version,
-        mode=start.mode,
-        priority=start.priority,
-        labels=dict(start.labels),
-        created_at=start.created_at,
-        timeout_us=start.timeout_us,
-        key_root=start.key_root,
-    )
-
-
 def fresh_state(start: NewExecution, version: Version) -> ExecutionState:
     """State before the first event."""
-    return new_execution(info_of(start), version.workflow, Values(JSON, start.input or b""))
+    return new_execution(ExecutionInfo.of(start), version.workflow, Values(JSON, start.input or b""))
 
 
 def fold(state: ExecutionState, rows: Iterable[HistoryRow]) -> None:

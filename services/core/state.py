@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.core.errors import TIMEOUT, ExpressionError, NodeError
+from services.core.records import NewExecution
 from services.core.states import ExecutionStatus, NodeStatus
 
 if TYPE_CHECKING:
@@ -44,6 +45,25 @@ class ExecutionInfo:
     created_at: int
     timeout_us: int
     key_root: bytes
+
+    @classmethod
+    def of(cls, start: NewExecution) -> ExecutionInfo:
+        """What of a start the core needs."""
+        return cls(
+            id=start.execution_id,
+            organization_id=start.organization_id,
+            user_id=start.user_id,
+            workflow_id=start.workflow_id,
+            workflow_name=start.workflow_name,
+            version_id=start.version_id,
+            version=start.version,
+            mode=start.mode,
+            priority=start.priority,
+            labels=dict(start.labels),
+            created_at=start.created_at,
+            timeout_us=start.timeout_us,
+            key_root=start.key_root,
+        )
 
 
 class Values:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from services.adapters.cel import CelCompiler
+from services.adapters.json_codec import JSON
 from services.adapters.wire.history import decode_events, encode_events
 from services.adapters.wire.snapshots import encode_snapshot, restore_snapshot
 from services.core.definition.parse import parse_definition
@@ -25,20 +24,6 @@ from services.core.units import MINUTE, SECOND
 # 2026-01-01T00:00:00Z: instants in transcripts are told from here.
 EPOCH = 1_767_225_600 * SECOND
 DEFAULT_TIMEOUT_US = 5 * MINUTE
-
-
-class Json:
-    """The codec that the core borrows."""
-
-    @staticmethod
-    def loads(data: bytes) -> Any:
-        """Plain Python of JSON bytes."""
-        return orjson.loads(data)
-
-    @staticmethod
-    def dumps(value: Any) -> bytes:
-        """JSON bytes of plain Python."""
-        return orjson.dumps(value)
 
 
 @lru_cache(1)
@@ -81,7 +66,7 @@ class Machine:
 
     def new_state(self) -> ExecutionState:
         """State before the first event."""
-        return new_execution(self.info, self.workflow, Values(Json(), self.input_json))
+        return new_execution(self.info, self.workflow, Values(JSON, self.input_json))
 
     def decide(self, happened: Input, draw: float = 0.5) -> Decision:
         """Decide and commit."""

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from services.adapters.json_codec import JSON
 from services.core import inputs
 from services.core.definition.duration import duration_text, duration_us
 from services.core.errors import NodeError
@@ -31,7 +32,7 @@ from services.core.machine import Decision, Verdict
 from services.core.machine.bindings import task_bindings
 from services.core.machine.timers import next_wake
 from services.core.views import NodeRunView, node_runs, progress
-from tests.support.machine import EPOCH, Json, Machine, compile_plain
+from tests.support.machine import EPOCH, Machine, compile_plain
 
 RULE = "----"
 HEAD_END = "===="
@@ -75,7 +76,7 @@ def run_transcript(transcript: Transcript) -> Transcript:
     """The same transcript with the outcomes that the machine has now."""
     plain = yaml.safe_load(transcript.head)
     given = plain.pop("input", None)
-    told = Told(Machine(compile_plain(plain), b"" if given is None else Json.dumps(given)))
+    told = Told(Machine(compile_plain(plain), b"" if given is None else JSON.dumps(given)))
     return Transcript(
         transcript.head,
         [
