@@ -79,7 +79,11 @@ def _redact(_: object, __: str, fields: MutableMapping[str, Any]) -> MutableMapp
 
 
 def _render(_: object, __: str, fields: MutableMapping[str, Any]) -> bytes:
-    return orjson.dumps(fields, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(fields, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError):
+        # A lone surrogate, an integer of 70 bits …: whoever logs it must not fail of that.
+        return orjson.dumps({str(name): repr(value)[:TEXT_BYTES_MAX] for name, value in fields.items()})
 
 
 def _plain(value: object) -> str:

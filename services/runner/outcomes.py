@@ -113,8 +113,8 @@ def _encodable(text: str) -> str:
 def cut(text: str) -> str:
     """The text, cut visibly at the bound of a failure's message."""
     if len(text) <= MESSAGE_CHARACTERS_MAX:
-        return text
-    return f"{text[:MESSAGE_CHARACTERS_MAX]}… [cut: {len(text)} characters]"
+        return _encodable(text)
+    return _encodable(f"{text[:MESSAGE_CHARACTERS_MAX]}… [cut: {len(text)} characters]")
 
 
 def _details(details: Any) -> bytes:

@@ -122,6 +122,16 @@ def test_settings_or_exit_ends_with_code_2(
     assert "WECONNECT_DATABASE_URL" in capsys.readouterr().err
 
 
+def test_what_json_cannot_hold_is_logged_nevertheless() -> None:
+    """A line that raises would end whoever wrote it: an attempt was never reported because its error was logged."""
+    stream = io.BytesIO()
+    log.configure_logging("api", "INFO", stream)
+    log.get_logger("here").info("attempt failed", message="no file \udcff", number=1 << 70)
+    line = json.loads(stream.getvalue())
+    assert "attempt failed" in line["event"]
+    assert "udcff" in line["message"]
+
+
 def test_log_lines_are_json_with_context_and_without_secrets() -> None:
     stream = io.BytesIO()
     log.configure_logging("api", "INFO", stream)

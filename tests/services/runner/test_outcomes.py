@@ -207,10 +207,17 @@ class Unspeakable(NodeFailure):
 
 
 @pytest.mark.parametrize(
-    "error", [NodeFailure("\ud800", "\ud800"), Unspeakable(), NodeFailure("T", "m", details={"a": "\ud800"})]
+    "error",
+    [
+        NodeFailure("\ud800", "\ud800"),
+        ValueError("no file \udcff"),
+        Unspeakable(),
+        NodeFailure("T", "m", details={"a": "\ud800"}),
+    ],
 )
 def test_whatever_a_handler_raises_can_be_sent(error: BaseException) -> None:
     """A result that cannot be made would hold its execution until its timeout, with a runner that beats for it."""
     failure = failed(error)
     encode_result(Result(1, bytes(16), 0, 1, 0, 0, None, failure, False))
     assert failure.type in {"?", "T", "NODE_EXECUTION"}
+    assert orjson.dumps(failure.message)
