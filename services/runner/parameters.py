@@ -25,9 +25,12 @@ class Parameters:
         self._compiled: OrderedDict[bytes, _Compiled] = OrderedDict()
 
     def resolve(self, parameters: bytes, bindings: bytes) -> Any:
-        """Value of the parameters, None when there are none; the handler may change it. Raises ExpressionError."""
+        """Value of the parameters, an empty object when there are none; the handler may change it.
+
+        Raises ExpressionError.
+        """
         if not parameters:
-            return None
+            return {}
         compiled = self._compiled.get(parameters)
         if compiled is None:
             compiled = self._remember(parameters)

@@ -76,6 +76,6 @@ def spoil(value: Any) -> None:
 
 def test_nothing_and_nonsense() -> None:
     parameters = Parameters(CelCompiler())
-    assert parameters.resolve(b"", b"") is None
+    assert parameters.resolve(b"", b"") == {}
     with pytest.raises(ExpressionError, match="not JSON"):
         parameters.resolve(b"{", b"")
