@@ -8,13 +8,13 @@ from services.adapters.bus import Bus
 from services.adapters.clock import SystemClock
 from services.adapters.grpc.server import GrpcServer
 from services.adapters.postgres.feed import CommitFeed
+from services.adapters.postgres.health import DatabaseHealth
 from services.adapters.postgres.lists import ExecutionLists
 from services.adapters.postgres.logs import LogStore
 from services.adapters.postgres.starts import IdempotencyKeys
 from services.adapters.tokens import Identity
 from services.api.commanding import Commander
 from services.api.ends import Ends
-from services.api.health import DatabaseHealth
 from services.api.hearing import Hearing
 from services.api.metrics import ApiMetrics
 from services.api.reading import Reader

@@ -20,6 +20,7 @@ from services.adapters.ops_http import OpsServer, Readiness
 from services.adapters.postgres.commands import CommandStore, CommandWriter
 from services.adapters.postgres.errors import DatabaseUnavailableError
 from services.adapters.postgres.feed import CommitFeed
+from services.adapters.postgres.health import DatabaseHealth
 from services.adapters.postgres.lists import ExecutionLists
 from services.adapters.postgres.logs import LogStore
 from services.adapters.postgres.pool import Pool
@@ -29,12 +30,10 @@ from services.adapters.postgres.starts import IdempotencyKeys, StartWriter
 from services.adapters.postgres.watching import WatchStore
 from services.adapters.postgres.workflow_lists import WorkflowLists
 from services.adapters.postgres.workflows import WorkflowStore
-from services.adapters.tokens import TokenVerifier
 from services.api.app import App
 from services.api.commanding import Commander
 from services.api.config import ApiSettings, read_settings
 from services.api.ends import Ends
-from services.api.health import DatabaseHealth
 from services.api.hearing import Hearing
 from services.api.metrics import ApiMetrics
 from services.api.nudges import Nudges
@@ -85,8 +84,7 @@ async def serve(process: Process, settings: ApiSettings) -> App:
     ops = OpsServer(settings.server.http, registry, readiness)
     await ops.start()
     process.on_drain("http", ops.stop)
-    stores = await _connect(process, settings)
-    readiness.ready("nats")
+    stores = await _connect(process, settings, readiness)
     database = DatabaseHealth(clock, SessionStore(stores.pool), readiness)
     await database.run_once()
 
@@ -109,7 +107,7 @@ async def serve(process: Process, settings: ApiSettings) -> App:
     return app
 
 
-async def _connect(process: Process, settings: ApiSettings) -> _Stores:
+async def _connect(process: Process, settings: ApiSettings, readiness: Readiness) -> _Stores:
     url = settings.database_url
     pool = Pool(url, size=READ_CONNECTIONS, application_name="wc-api")
     process.on_drain("database", pool.close)
@@ -120,8 +118,15 @@ async def _connect(process: Process, settings: ApiSettings) -> _Stores:
     process.on_drain("start writer", starts.close)
     commands = CommandWriter(url)
     process.on_drain("command writer", commands.close)
-    bus = await connect(settings.nats.url, settings.nats.credentials or None, "api")
+    bus = await connect(
+        settings.nats.url,
+        settings.nats.credentials or None,
+        "api",
+        on_reconnected=lambda: readiness.ready("nats"),
+        on_disconnected=lambda: readiness.unready("nats", "no connection"),
+    )
     process.on_drain("nats", bus.close)
+    readiness.ready("nats")
     return _Stores(pool, watch_pool, starts, commands, bus)
 
 
@@ -181,8 +186,6 @@ def _build(
         duties.missed()
 
     hearing = Hearing(clock, stores.bus, ends, watches, commander, metrics, missed, duties.verdicts)
-    token = settings.server.token
-    verifier = TokenVerifier(token.public_key, token.issuer, token.audience, clock)
     return App(
         instance_id=new_instance_id("api"),
         clock=clock,
@@ -193,7 +196,7 @@ def _build(
         starter=Starter(clock, versions, stores.starts, reader, nudges, executions, metrics),
         commander=commander,
         reader=reader,
-        lists=ExecutionLists(stores.pool),
+        lists=ExecutionLists(stores.pool, clock.now),
         keys=IdempotencyKeys(stores.pool),
         logs=LogStore(stores.pool),
         feed=feed,
@@ -202,5 +205,5 @@ def _build(
         watching=Watching(clock, watch_store, reader, versions, watches),
         hearing=hearing,
         database=database,
-        server=GrpcServer(settings.server.grpc, verifier, clock, registry, channelz=settings.server.channelz),
+        server=GrpcServer.of(settings.server, clock, registry),
     )

@@ -18,11 +18,11 @@ from services.adapters.nats.connection import connect
 from services.adapters.ops_http import OpsServer, Readiness
 from services.adapters.postgres.errors import DatabaseUnavailableError
 from services.adapters.postgres.executions import ExecutionStore
+from services.adapters.postgres.health import DatabaseHealth
 from services.adapters.postgres.pool import Pool
 from services.adapters.postgres.revision import until_schema_known
 from services.adapters.postgres.rollups import RollupStore
 from services.adapters.postgres.sessions import SessionStore
-from services.adapters.tokens import TokenVerifier
 from services.monitor.config import MonitorSettings, read_settings
 from services.monitor.duties.rollups import Rollups
 from services.monitor.metrics import MonitorMetrics
@@ -56,7 +56,6 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
     pool = Pool(settings.database_url, size=CONNECTIONS, application_name="wc-monitor", generic_plans=True)
     process.on_drain("database", pool.close)
     await until_schema_known(pool)
-    readiness.ready("database")
     bus = await connect(
         settings.nats.url,
         settings.nats.credentials or None,
@@ -69,21 +68,18 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
 
     store = RollupStore(pool, READER)
     rollups = Rollups(clock, store, ExecutionStore(pool), MonitorMetrics(registry))
-    servicer = MonitorServicer(new_instance_id("monitor"), clock, store, rollups, bus)
-    token = settings.server.token
-    verifier = TokenVerifier(token.public_key, token.issuer, token.audience, clock)
-    channelz = settings.server.channelz
-    server = GrpcServer(settings.server.grpc, verifier, clock, registry, channelz=channelz)
-    servicer.register(server)
-    await server.start()
-    process.on_drain("grpc", server.drain, timeout_s=30.0)
-    process.start(server.stream_duty())
     # Whether the database answers is asked on a connection of its own: a silent one is cut, and told, within seconds.
     asking = Pool(
         settings.database_url, size=1, statement_timeout_ms=ASK_MS, application_name="wc-monitor-ask"
     )
     process.on_drain("ask", asking.close)
-    database = DatabaseDuty(clock, SessionStore(asking), readiness, servicer)
+    database = DatabaseHealth(clock, SessionStore(asking), readiness)
+    servicer = MonitorServicer(new_instance_id("monitor"), clock, store, rollups, bus, database)
+    server = GrpcServer.of(settings.server, clock, registry)
+    servicer.register(server)
+    await server.start()
+    process.on_drain("grpc", server.drain, timeout_s=30.0)
+    process.start(server.stream_duty())
     _run(process, bus, rollups, database, DutyMetrics(registry))
 
     async def announce_drain() -> None:
@@ -93,39 +89,15 @@ async def _serve(process: Process, settings: MonitorSettings) -> None:
     process.on_drain("announce", announce_drain)
 
 
-def _run(process: Process, bus: Bus, rollups: Rollups, database: DatabaseDuty, metrics: DutyMetrics) -> None:
+def _run(
+    process: Process, bus: Bus, rollups: Rollups, database: DatabaseHealth, metrics: DutyMetrics
+) -> None:
     duty = Duty("rollups", rollups.run_once, INTERVAL_SECONDS, tolerated=TOLERATED, metrics=metrics)
     process.start(duty)
     process.start(Duty("database", database.run_once, ASK_SECONDS, tolerated=TOLERATED, metrics=metrics))
     hints = Hints(duty.wake)
     bus.subscribe(topology.COMMITS, hints.hear)
     process.on_drain("hints", hints.close)
-
-
-class DatabaseDuty:
-    """Asks the database for the time: learns the clock's offset, and whether it answers at all."""
-
-    def __init__(
-        self, clock: SystemClock, sessions: SessionStore, readiness: Readiness, servicer: MonitorServicer
-    ) -> None:
-        self._clock = clock
-        self._sessions = sessions
-        self._readiness = readiness
-        self._servicer = servicer
-
-    async def run_once(self) -> dict[str, int]:
-        """One question."""
-        asked_at = self._clock.monotonic()
-        try:
-            now = await self._sessions.database_now()
-        except DatabaseUnavailableError:
-            self._servicer.database_connected = False
-            self._readiness.unready("database", "does not answer")
-            raise
-        self._clock.observe(now, asked_at)
-        self._servicer.database_connected = True
-        self._readiness.ready("database")
-        return {"offset_us": self._clock.offset_us}
 
 
 class Hints:

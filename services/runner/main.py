@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from prometheus_client import CollectorRegistry
-
 from services.adapters.cel import CelCompiler
 from services.adapters.clock import SystemClock
-from services.adapters.config import ServerSettings, settings_or_exit
+from services.adapters.config import settings_or_exit
 from services.adapters.grpc.server import GrpcServer
 from services.adapters.ids import new_instance_id
 from services.adapters.lifecycle import Process, run
@@ -17,7 +15,6 @@ from services.adapters.metrics import DutyMetrics, new_registry
 from services.adapters.nats.connection import connect
 from services.adapters.nats.puller import NatsTaskPuller
 from services.adapters.ops_http import OpsServer, Readiness
-from services.adapters.tokens import TokenVerifier
 from services.runner.config import RunnerSettings, read_settings
 from services.runner.drain import seconds_max
 from services.runner.handlers import Handlers
@@ -60,7 +57,7 @@ async def _serve(process: Process, settings: RunnerSettings) -> None:
         runner_id, bus, partial(nats, f"{runner_id}-pulse"), handlers, CelCompiler(), clock, registry,
         slots=settings.slots, queues=settings.queues, drain_s=settings.drain_s,
     )  # fmt: skip
-    server = _server(settings.server, clock, registry)
+    server = GrpcServer.of(settings.server, clock, registry)
     RunnerServicer(
         runner.announcement, runner.held, handlers, runner.metrics, clock,
         connected=lambda: bus.state == "connected", unconfirmed=lambda: len(runner.outbox),
@@ -93,9 +90,3 @@ def _handlers(process: Process, settings: RunnerSettings, clock: SystemClock) ->
     for app in settings.apps:
         handlers.add(app)
     return handlers
-
-
-def _server(settings: ServerSettings, clock: SystemClock, registry: CollectorRegistry) -> GrpcServer:
-    token = settings.token
-    verifier = TokenVerifier(token.public_key, token.issuer, token.audience, clock)
-    return GrpcServer(settings.grpc, verifier, clock, registry, channelz=settings.channelz)

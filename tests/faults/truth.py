@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from services.adapters.cel import CelCompiler
+from services.adapters.json_codec import JSON
 from services.adapters.postgres.executions import ExecutionStore
 from services.adapters.postgres.pool import Pool
 from services.adapters.postgres.watching import WatchStore
@@ -14,9 +15,8 @@ from services.adapters.wire.history import decode_events
 from services.core import events as ev
 from services.core.graph import RetryDefaults
 from services.core.machine import apply
-from services.core.records import ExecutionRecord, HistoryRow, NewExecution, OpenExecution
-from services.core.state import ExecutionState, Values, new_execution
-from services.scheduler.loading import JSON, info_of
+from services.core.records import ExecutionRecord, HistoryRow
+from services.core.state import ExecutionInfo, ExecutionState, Values, new_execution
 from services.scheduler.versions import VersionCache
 
 ROWS_MAX = 1_000_000
@@ -80,7 +80,7 @@ class Truth:
     async def _fold(self, row: ExecutionRecord, history: list[HistoryRow]) -> Record:
         record = Record(row)
         workflow = (await self._versions.get([row.start.version_id]))[row.start.version_id]
-        state = new_execution(info_of(_as_open(row.start)), workflow, Values(JSON, row.start.input or b""))
+        state = new_execution(ExecutionInfo.of(row.start), workflow, Values(JSON, row.start.input or b""))
         try:
             for part in history:
                 events = decode_events(part.events)
@@ -139,10 +139,6 @@ class Truth:
                 "select count(*) from commands where verdict is null"
             ),
         }
-
-
-def _as_open(start: NewExecution) -> OpenExecution:
-    return OpenExecution(start, asleep=False, wake_at=None, sequence=0, snapshot=None, quarantine=None)
 
 
 def _check_ready(record: Record, state: ExecutionState, event: ev.Event) -> None:

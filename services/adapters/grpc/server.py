@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from services.adapters.clock import Clock
-from services.adapters.config import Address
+from services.adapters.config import Address, ServerSettings
 from services.adapters.grpc.admission import Admission
 from services.adapters.grpc.channelz import CHANNELZ_ROLES, add_channelz
 from services.adapters.grpc.handlers import Wrapper
@@ -79,6 +79,13 @@ class GrpcServer:
         self._reflection.register(self)
         if channelz:
             add_channelz(self)
+
+    @classmethod
+    def of(cls, settings: ServerSettings, clock: Clock, registry: CollectorRegistry) -> GrpcServer:
+        """Server of a process, as its settings say."""
+        token = settings.token
+        verifier = TokenVerifier(token.public_key, token.issuer, token.audience, clock)
+        return cls(settings.grpc, verifier, clock, registry, channelz=settings.channelz)
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Ignored: the generated functions hand the same methods to `add_registered_method_handlers`."""

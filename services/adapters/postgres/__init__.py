@@ -10,6 +10,8 @@ revision.until_schema_known(pool)           at the start of a process; raises Sc
 partitions.ensure_partitions(connection)    a duty: `await pool.run(ensure_partitions)`
 pool.Pool(url, size=, application_name=)    connections of every store below; .close()
 
+health.DatabaseHealth(clock, sessions, readiness)   a duty: .run_once(); .connected
+
 For the scheduler
 commit.Committer(url, session)              .commit(CommitBatch) -> Outcome; .close()
 sessions.SessionStore(pool, lease_us=)      .open(holder, address, events_version) -> SessionRow

@@ -10,6 +10,7 @@ from services.adapters.clock import SystemClock
 from services.adapters.grpc.calls import current_call
 from services.adapters.grpc.server import GrpcServer
 from services.adapters.metrics import version
+from services.adapters.postgres.health import DatabaseHealth
 from services.adapters.postgres.rollups import RollupStore
 from services.adapters.wire.scalars import timestamp_of
 from services.core.refusals import invalid_field
@@ -45,16 +46,22 @@ class MonitorServicer(rpc.MonitorServiceServicer):
     """Answers for the organization of the token."""
 
     def __init__(
-        self, instance: str, clock: SystemClock, store: RollupStore, rollups: Rollups, bus: Bus
+        self,
+        instance: str,
+        clock: SystemClock,
+        store: RollupStore,
+        rollups: Rollups,
+        bus: Bus,
+        database: DatabaseHealth,
     ) -> None:
         self._instance = instance
         self._clock = clock
         self._store = store
         self._rollups = rollups
         self._bus = bus
+        self._database = database
         self._started_at = clock.now()
         self.draining = False
-        self.database_connected = True
 
     def register(self, server: GrpcServer) -> None:
         """Serve it. GrpcServer takes the generated functions' calls as a grpc.aio server does."""
@@ -79,7 +86,7 @@ class MonitorServicer(rpc.MonitorServiceServicer):
             version=version(),
             started_at=timestamp_of(self._started_at),
             draining=self.draining,
-            database_connected=self.database_connected,
+            database_connected=self._database.connected,
             nats_connected=self._bus.state == "connected",
             clock_offset_ms=self._clock.offset_us / 1000,
             cursors=[
