@@ -73,7 +73,12 @@ async def test_each_service_says_how_it_is(stack: StackUnderTest, client: Client
     scheduler = await scheduler_stub.GetSchedulerStatus(GetSchedulerStatusRequest(), **call)
     assert sorted(scheduler.shards) == list(range(256))
     assert scheduler.executions_ended > 0
-    assert [runner.slots for runner in scheduler.runners] == [100]
+
+    async def heard() -> bool:
+        status = await scheduler_stub.GetSchedulerStatus(GetSchedulerStatusRequest(), **call)
+        return [runner.slots for runner in status.runners] == [100]
+
+    await until(heard, "the scheduler has heard a whole beat of the runner")
     runner_stub = RunnerServiceStub(stack.channel("runner-1"))
     runner = await runner_stub.GetRunnerStatus(GetRunnerStatusRequest(), **call)
     assert runner.attempts_succeeded > 0
