@@ -139,7 +139,7 @@ class CelCompiler:
                 "an expression is not empty and holds neither NUL characters nor lone surrogates"
             )
         # Before it is compiled: macros unfold then, and some repeat their target.
-        bounds = Bounds(source)
+        bounds = Bounds(source, [name for name, _ in types])
         try:
             return self._environment(types).compile(source), bounds
         except (RuntimeError, TypeError, ValueError, SystemError) as error:

@@ -26,6 +26,9 @@ ITERATIONS_MAX = 10_000
 # Items of a list that `map` and `filter` take: the library copies what they have built for each item, and ten
 # thousand take seconds.
 BUILT_ITEMS_MAX = 2_000
+# Characters and items that an expression may look at: an iteration may scan a text or compare a list each time, and a
+# long list with a long text took 18 s, in which nothing else of the process runs.
+WORK_MAX = 100 * 1000 * 1000
 # A text split into pieces of this length is taken for a list.
 SPLIT_CHARACTERS = 8
 # Additions that need no look at the values.
@@ -35,6 +38,7 @@ PATH_DEPTH_MAX = 4
 _COMPREHENSIONS = frozenset(
     {"map", "filter", "all", "exists", "exists_one", "existsOne", "optMap", "optFlatMap"}
 )
+_COMPARISONS = frozenset({"in", "<", ">"})
 _BUILDING = frozenset({"map", "filter"})
 _GROWING_FUNCTIONS = frozenset({"join", "replace", "format"})
 _LITERAL_REPLACE = re.compile(r"\breplace\(\s*(?:'[^'\\]*'|\"[^\"\\]*\")\s*,\s*(?:'[^'\\]*'|\"[^\"\\]*\")")
@@ -50,6 +54,7 @@ class Bounds:
         "_builds",
         "_iterates",
         "_literal",
+        "_operations",
         "_repetition",
         "_source",
         "_splits",
@@ -57,10 +62,11 @@ class Bounds:
         "growing",
     )
 
-    def __init__(self, source: str) -> None:
-        """Raises `ExpressionError` when the text alone repeats a value too often."""
+    def __init__(self, source: str, names: Collection[str] = ()) -> None:
+        """Raises `ExpressionError` when the text alone repeats a value too often. `names` are those of the bindings."""
         self._source = source
         counts, functions = _read(source)
+        self._operations = _operations_inside(source, frozenset(names))
         self._iterates = len(counts) > 1
         self._repetition = 1
         for count in counts:
@@ -74,7 +80,10 @@ class Bounds:
         self._splits = "split" in functions
         repetition_free = 1 if self._iterates else ADDITIONS_FREE
         self.growing = (
-            self._builds or self._repetition > repetition_free or not functions.isdisjoint(_GROWING_FUNCTIONS)
+            self._builds
+            or self._operations > 0
+            or self._repetition > repetition_free
+            or not functions.isdisjoint(_GROWING_FUNCTIONS)
         )
 
     def check(self, data: Mapping[str, Any]) -> None:
@@ -86,6 +95,11 @@ class Bounds:
             raise ExpressionError(
                 f"{shown(self._source)}: maps or filters some {widest} items, more than {BUILT_ITEMS_MAX};"
                 " leave that to a handler"
+            )
+        if self._operations * min(widest, ITERATIONS_MAX) * (longest + widest) > WORK_MAX:
+            raise ExpressionError(
+                f"{shown(self._source)}: looks at texts of {longest} characters and lists of {widest} items again and"
+                " again; leave that to a handler"
             )
         longest = max(longest, self._literal)
         growth = self._repetition * longest * (min(widest, ITERATIONS_MAX) if self._iterates else 1)
@@ -124,6 +138,34 @@ def _read(source: str) -> tuple[list[int], frozenset[str]]:
             counts[inside[-1]] += 1
         before = token.text
     return [max(count, 0) for count in counts], frozenset(functions)
+
+
+def _operations_inside(source: str, names: frozenset[str]) -> int:
+    """Calls and comparisons inside comprehensions that see more there than the item they are at, 0 when none does.
+
+    Such a one looks at a name of the bindings, or at the item of another comprehension around it.
+    """
+    operations = 0
+    sees_more = False
+    # For each open bracket whether it is a comprehension's.
+    brackets: list[bool] = []
+    before = ""
+    for token in tokens(source):
+        depth = sum(brackets)
+        if token.text in ("(", "[", "{"):
+            opens = token.text == "(" and before in _COMPREHENSIONS
+            brackets.append(opens)
+            sees_more = sees_more or (opens and depth > 0)
+            operations += depth > 0
+        elif token.text in (")", "]", "}"):
+            if brackets:
+                brackets.pop()
+        elif depth:
+            # `==` and `!=` are two tokens each.
+            operations += token.text in _COMPARISONS or (token.text == "=" and before in ("=", "!"))
+            sees_more = sees_more or (token.text in names and before != ".")
+        before = token.text
+    return operations if sees_more else 0
 
 
 def _measure(value: Any) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -173,3 +174,36 @@ def test_a_hundred_thousand_nulls_do_not_abort_the_process() -> None:
         [sys.executable, "-c", _NULLS], capture_output=True, text=True, timeout=100, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr[-500:]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "input.list.all(x, input.list == input.list)",
+        "input.list.all(x, input.text.indexOf('b') < x)",
+        "input.list.all(x, input.text.matches('(a*)*b') == false)",
+        "[input.list].all(x, x.all(y, x != [y]))",
+    ],
+)
+def test_no_expression_looks_at_large_values_again_and_again(source: str) -> None:
+    """Each took up to 40 s of a process in which nothing else ran meanwhile: a scheduler lost its session over it."""
+    values = {"input": {"list": list(range(40_000)), "text": "a" * 200_000}}
+    began = time.monotonic()
+    with pytest.raises(ExpressionError, match="again and again"):
+        CelCompiler().compile(source, ["input"]).evaluate(values)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "input.list.all(x, x.type == input.type && x.price >= 0)",
+        "input.list.exists(x, x.price == 2999)",
+        "input.short.all(x, input.short.exists(y, y == x))",
+        "input.short.all(x, !input.text.contains('b'))",
+    ],
+)
+def test_ordinary_expressions_over_long_lists_are_evaluated(source: str) -> None:
+    listed = [{"type": "a", "price": price} for price in range(3_000)]
+    values = {"input": {"list": listed, "type": "a", "short": list(range(90)), "text": "a" * 100_000}}
+    assert CelCompiler().compile(source, ["input"]).evaluate(values) is True
