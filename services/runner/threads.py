@@ -69,4 +69,8 @@ class HandlerThreads:
             ended, self._ended = self._ended, deque()
         for done, value, error in ended:
             self._busy -= 1
-            done(value, error)
+            try:
+                done(value, error)
+            except Exception as problem:  # the others of this batch ended as well, and must be heard of
+                context = {"message": "the end of a call was not taken", "exception": problem}
+                self._loop.call_exception_handler(context)
