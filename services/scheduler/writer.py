@@ -17,6 +17,7 @@ from services.adapters.postgres.errors import DatabaseUnavailableError
 from services.core.errors import RESOURCE, NodeError
 from services.core.inputs import Abort
 from services.core.ports import Commits, Committed, Fenced, NeverCommitted, Refused, RolledBack
+from services.core.units import MIB
 from services.scheduler.batch import Batch
 from services.scheduler.deciding import Decider
 from services.scheduler.duties.quarantine import reason
@@ -25,6 +26,8 @@ from services.scheduler.metrics import SchedulerMetrics
 
 # Inputs decided in one batch: bounds the size of a commit and the time the loop belongs to it.
 BATCH_ITEMS_MAX = 512
+# Bytes of outputs in one batch: a commit that the database cannot take in time would be repeated for ever.
+BATCH_BYTES_MAX = 16 * MIB
 BACKOFF_SECONDS_MIN = 0.02
 BACKOFF_SECONDS_MAX = 2.0
 
@@ -108,9 +111,18 @@ class Writer:
                 await self._turn(self._commits)
             self._idle.set()
 
+    def _take(self) -> list[Item]:
+        """The next inputs, in order: so many, and so many bytes of outputs, as one commit may hold."""
+        items: list[Item] = []
+        size = 0
+        while self._items and len(items) < BATCH_ITEMS_MAX and size < BATCH_BYTES_MAX:
+            item = self._items.popleft()
+            items.append(item)
+            size += len(getattr(item.happened, "output", b""))
+        return items
+
     async def _turn(self, commits: Commits) -> None:
-        count = min(len(self._items), BATCH_ITEMS_MAX)
-        items = [self._items.popleft() for _ in range(count)]
+        items = self._take()
         prepared, self._prepared = self._prepared, []
         self._oldest_at = self._clock.now()
         try:

@@ -207,6 +207,24 @@ async def test_what_arrives_during_a_commit_goes_into_the_next_one_together() ->
         assert len(rig.publications.tasks) == 49
 
 
+async def test_a_batch_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.scheduler.writer.BATCH_BYTES_MAX", 1000)
+    async with Rig(ONE) as rig:
+        ids = [await rig.start(number) for number in range(1, 9)]
+        await rig.settle()
+        rig.hold()
+        rig.succeed(ids[0], 0, token=0)
+        await rig.reached.wait()
+        before = len(rig.store.commits)
+        for token, execution_id in enumerate(ids[1:], 1):
+            rig.succeed(execution_id, 0, token, b'"' + b"x" * 600 + b'"')
+        rig.release()
+        await rig.settle()
+        assert len(rig.store.finished) == 8
+        # The one that was held, then two results of 600 bytes a commit.
+        assert len(rig.store.commits) - before == 1 + 4
+
+
 async def test_a_shut_writer_lets_the_batch_in_flight_go_silent() -> None:
     async with Rig(ONE) as rig:
         rig.hold()
