@@ -30,11 +30,11 @@ from services.monitor.servicer.status import MonitorServicer
 
 CONNECTIONS = 2
 READER = "monitor"
-INTERVAL_SECONDS = 1.0
+INTERVAL_SECONDS = 2.0
 ASK_SECONDS = 2.0
 ASK_MS = 3000
 # Commits of this long are rolled up together while hints come in.
-LOOK_SECONDS_MIN = 0.75
+LOOK_SECONDS_MIN = 1.5
 TOLERATED = (DatabaseUnavailableError, BusError, OSError, TimeoutError)
 
 
