@@ -12,10 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from structlog.contextvars import bind_contextvars
-
 from services.adapters.clock import Clock
-from services.adapters.log import get_logger
+from services.adapters.log import get_logger, speak_of
 from services.core.errors import ExpressionError
 from services.core.ids import uuid_text
 from services.core.tasks import CANCEL_GRACE_US, HEARTBEAT, START_TO_CLOSE, Failure
@@ -131,7 +129,7 @@ class Attempts:
     async def _run_async(self, held: Held, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
             # Lines that the handler's own loggers write carry these; the task's context ends with it.
-            bind_contextvars(**_names(held))
+            speak_of(partial(_names, held))
             if held.task.sampled:
                 value = await self._sampler.measured(held, function(*arguments))
             else:
@@ -145,7 +143,7 @@ class Attempts:
 
     def _run_in_thread(self, held: Held, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         # Each call in this thread begins by binding its own names.
-        bind_contextvars(**_names(held))
+        speak_of(partial(_names, held))
         return self._sampler.call(held, function, arguments)
 
     def _thread_ended(self, held: Held, value: Any, error: BaseException | None) -> None:

@@ -91,21 +91,20 @@ def decode_task(data: bytes) -> Task:
 
 
 def _result_message(r: Result) -> pb.Result:
-    ref = _ref(r.execution_id, r.node, r.attempt)
+    m = pb.Result()
+    ref = m.ref
+    ref.execution_id, ref.node, ref.attempt = r.execution_id, r.node, r.attempt
+    m.token, m.started_at, m.ended_at = r.token, r.started_at, r.ended_at
     if r.output is not None:
-        m = pb.Result(token=r.token, ref=ref, started_at=r.started_at, ended_at=r.ended_at, output=r.output)
+        m.output = r.output
     elif r.failure is not None:
         f = r.failure
-        failure = pb.Failure(
-            type=f.type,
-            message=f.message.encode("utf-8", "replace"),
-            details=f.details,
-            retryable=f.retryable,
-            retry_after_us=f.retry_after_us,
-        )
-        m = pb.Result(token=r.token, ref=ref, started_at=r.started_at, ended_at=r.ended_at, failure=failure)
+        m.failure.SetInParent()
+        m.failure.type, m.failure.message = f.type, f.message.encode("utf-8", "replace")
+        m.failure.details, m.failure.retryable = f.details, f.retryable
+        m.failure.retry_after_us = f.retry_after_us
     else:
-        m = pb.Result(token=r.token, ref=ref, started_at=r.started_at, ended_at=r.ended_at, returned=True)
+        m.returned = True
     if r.cpu_seconds:
         m.cpu_seconds = r.cpu_seconds
     if r.memory_bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
+from io import BytesIO
 from typing import Any
 
 import orjson
 import pytest
 import structlog
 
+from services.adapters.log import configure_logging
 from services.adapters.wire.tasks import encode_result
 from services.core.ids import uuid_text
 from services.core.tasks import VALUE_BYTES_MAX, Failure, Result
@@ -164,19 +166,25 @@ async def test_lines_of_a_handlers_own_loggers_name_the_attempt(rig: Rig, kind: 
     app = App("a")
     if kind == "async":
 
-        @app.node("names")
-        async def names(input: Any) -> Any:
-            return structlog.contextvars.get_contextvars()
+        @app.node("speaks")
+        async def speaks(input: Any) -> None:
+            structlog.get_logger().info("said")
     else:
 
-        @app.node("names")
-        def names_sync(input: Any) -> Any:
-            return structlog.contextvars.get_contextvars()
+        @app.node("speaks")
+        def speaks_sync(input: Any) -> None:
+            structlog.get_logger().info("said")
 
-    await rig.runner(app)
-    task = rig.task("names", attempt=4)
-    bound = orjson.loads((await rig.run(task)).output or b"")
-    assert bound == {"execution_id": uuid_text(task.execution_id), "node_id": "n", "attempt": 4}
+    lines = BytesIO()
+    configure_logging("runner", stream=lines)
+    try:
+        await rig.runner(app)
+        task = rig.task("speaks", attempt=4)
+        assert (await rig.run(task)).failure is None
+    finally:
+        structlog.reset_defaults()
+    (said,) = [line for line in map(orjson.loads, lines.getvalue().splitlines()) if line["event"] == "said"]
+    assert (said["execution_id"], said["node_id"], said["attempt"]) == (uuid_text(task.execution_id), "n", 4)
 
 
 async def test_parameters_that_cannot_be_resolved_fail_the_node(rig: Rig) -> None:
