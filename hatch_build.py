@@ -20,6 +20,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 GENERATED_SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 DESCRIPTORS = Path("weconnect") / "descriptors.binpb"
 PACKAGE_DOCSTRING = '"""Generated from protos/ when the project is installed."""\n'
+# An execution's error holds an ErrorInfo in an Any: whoever prints it as JSON needs the type to be known.
+ERROR_DETAILS = "\nfrom google.rpc import error_details_pb2 as _error_details  # noqa: F401 - makes the types known\n"
 
 
 class CompileProtos(BuildHookInterface[Any]):
@@ -52,6 +54,8 @@ def compile_protos(root: Path) -> None:
         for folder in {path.parent for path in made.rglob("*_pb2.py")}:
             for package in (folder, folder.parent):
                 (package / "__init__.py").write_text(PACKAGE_DOCSTRING)
+        with (made / "weconnect/executions/v1/__init__.py").open("a") as package_file:
+            package_file.write(ERROR_DETAILS)
         _move(made, root / "sdk")
 
 
