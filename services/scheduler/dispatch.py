@@ -6,6 +6,7 @@ together: each keeps its share. What waits beyond the window costs nothing to ca
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import count
@@ -28,6 +29,8 @@ log = get_logger(__name__)
 
 WINDOW_MIN = 64
 WINDOW_SLOTS_FACTOR = 2
+# Tasks published before the loop may write them out.
+SLICE_TASKS = 128
 # Tasks published beyond the window when shards change hands.
 FLUSH_TASKS_MAX = 1000
 
@@ -50,6 +53,7 @@ class Dispatcher:
         self._backlogs: dict[str, Backlog] = defaultdict(Backlog)
         self._out: dict[str, int] = defaultdict(int)
         self._unconfirmed: dict[str, InFlight] = {}
+        self._pumping = False
         self._publications = count(1)
         self.session = 0
         self.share = 1.0
@@ -97,12 +101,17 @@ class Dispatcher:
         self.pump(FLUSH_TASKS_MAX)
 
     def pump(self, beyond: int = 0) -> None:
-        """Publish what the windows have room for, and so many tasks beyond."""
+        """Publish what the windows have room for, and so many tasks beyond.
+
+        A slice at a time: what was published must reach its runners while the rest is being written. Later slices
+        leave on the loop's next turns; all of it was committed before it came into the backlog.
+        """
+        left = beyond or SLICE_TASKS
         for queue, backlog in self._backlogs.items():
             if not backlog.size:
                 continue
             room = self.room(queue) + beyond
-            while room > 0 and (waiting := backlog.take()) is not None:
+            while room > 0 and left > 0 and (waiting := backlog.take()) is not None:
                 live = waiting.live
                 if self._live.get(live.id) is not live:
                     continue  # ended, handed over, or loaded anew since
@@ -111,6 +120,14 @@ class Dispatcher:
                 if state.attempt == waiting.attempt and state.status is NodeStatus.SCHEDULED:
                     self._publish(live, queue, waiting.node, waiting.attempt)
                     room -= 1
+                    left -= 1
+        if left <= 0 and not beyond and not self._pumping:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        self._pumping = False
+        self.pump()
 
     def publish_again(self, live: Live, node: int) -> None:
         """Publish an attempt that is known lost, under a fresh message id; the runner will ask before it runs."""
