@@ -21,7 +21,9 @@ GENERATED_SUFFIXES = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 DESCRIPTORS = Path("weconnect") / "descriptors.binpb"
 PACKAGE_DOCSTRING = '"""Generated from protos/ when the project is installed."""\n'
 # An execution's error holds an ErrorInfo in an Any: whoever prints it as JSON needs the type to be known.
-ERROR_DETAILS = "\nfrom google.rpc import error_details_pb2 as _error_details  # noqa: F401 - makes the types known\n"
+ERROR_DETAILS = (
+    "\nfrom google.rpc import error_details_pb2 as _error_details  # noqa: F401 - makes the types known\n"
+)
 
 
 class CompileProtos(BuildHookInterface[Any]):
