@@ -48,6 +48,8 @@ class Decider:
         batch = Batch(self._clock.now())
         mine = [item for item in items if self._owns(item.execution_id)]
         await self._load(mine)
+        # A shard that was lost while rows were read has no strangers of ours: "not mine" is no verdict.
+        mine = [item for item in mine if self._owns(item.execution_id)]
         broken = self._loader.take_broken()
         batch.quarantines.update({key: reason(why) for key, why in broken.items()})
         for start in range(0, len(mine), SLICE_ITEMS):

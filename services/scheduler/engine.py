@@ -210,10 +210,8 @@ class Engine:
         self.hearing.lost(shards)
         gone = set(shards)
         self.loader.forgotten = {key for key in self.loader.forgotten if shard_of(key) not in gone}
-        for execution_id in [key for key in self.live if shard_of(key) in gone]:
-            live = self.live.leave(execution_id)
-            if live is not None:
-                self.dispatcher.release_all(live)
+        for live in self.live.lose(gone):
+            self.dispatcher.release_all(live)
         self._share()
 
     def _share(self) -> None:

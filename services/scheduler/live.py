@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+from services.core.ids import shard_of
 from services.core.state import ExecutionState
 
 
@@ -83,6 +84,21 @@ class Live:
         return not (self.in_flight or self.waiting or self.queued)
 
 
+class Left:
+    """What has left memory since a read of rows began; rows of these may be older than what was committed."""
+
+    __slots__ = ("ids", "shards")
+
+    def __init__(self) -> None:
+        self.ids: set[bytes] = set()
+        self.shards: set[int] = set()
+
+    def __contains__(self, execution_id: object) -> bool:
+        return isinstance(execution_id, bytes) and (
+            execution_id in self.ids or shard_of(execution_id) in self.shards
+        )
+
+
 class LiveTable(dict[bytes, Live]):
     """The executions in memory, by id. Whoever reads rows to load some must know which have left meanwhile."""
 
@@ -90,18 +106,28 @@ class LiveTable(dict[bytes, Live]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._watches: list[set[bytes]] = []
+        self._watches: list[Left] = []
 
     def leave(self, execution_id: bytes) -> Live | None:
-        """Take an execution out of memory: it ended, was put down, is somebody else's, or is void."""
+        """Take an execution out of memory: it ended, was put down, or is void."""
         for left in self._watches:
-            left.add(execution_id)
+            left.ids.add(execution_id)
         return self.pop(execution_id, None)
 
+    def lose(self, shards: Collection[int]) -> list[Live]:
+        """Take whole shards out of memory, also what is only just being read: they are somebody else's now.
+
+        An execution that came in after its shard was lost would stay as it was then, and hide the shard's rows
+        should it come back.
+        """
+        for left in self._watches:
+            left.shards.update(shards)
+        return [self.pop(key) for key in [key for key in self if shard_of(key) in shards]]
+
     @contextmanager
-    def watched(self) -> Iterator[set[bytes]]:
-        """Ids of what leaves within the block: rows read in it may be older than what was committed for these."""
-        left: set[bytes] = set()
+    def watched(self) -> Iterator[Left]:
+        """What leaves within the block: rows read in it may be older than what was committed for these."""
+        left = Left()
         self._watches.append(left)
         try:
             yield left

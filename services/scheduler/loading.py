@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from services.adapters.clock import Clock
 from services.adapters.json_codec import JSON
@@ -16,7 +16,7 @@ from services.core.records import HistoryRow, OpenExecution
 from services.core.state import ExecutionInfo, ExecutionState, Values, new_execution
 from services.core.states import ACTIVE, ExecutionStatus
 from services.core.units import SECOND
-from services.scheduler.live import InFlight, Live, LiveTable
+from services.scheduler.live import InFlight, Left, Live, LiveTable
 from services.scheduler.versions import VersionCache
 
 log = get_logger(__name__)
@@ -64,11 +64,12 @@ class Loader:
         with self._live.watched() as left:
             await self.load_rows(await self._rows.by_ids(execution_ids), left)
 
-    async def load_rows(self, rows: Sequence[OpenExecution], left: Collection[bytes]) -> None:
+    async def load_rows(self, rows: Sequence[OpenExecution], left: Left) -> None:
         """Load executions whose open rows were read already: one query for histories, one for unknown versions.
 
         `left` is of `LiveTable.watched`, from before the rows were read: what was in memory and has left since may
-        have ended, and a state from older rows would have us fenced. It is found again if it is still open.
+        have ended, or be somebody else's, and a state from older rows would have us fenced. It is found again if it
+        is still open and ours.
         """
         for row in rows:
             if row.quarantine is not None:
